@@ -1,0 +1,57 @@
+//! The bounds of everything a caller can send. Each is checked where the input arrives, and again
+//! by `apply` where a command that breaks it could harm the state.
+
+/// UTF-8 bytes of one experience's content.
+pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
+
+/// UTF-8 bytes of a namespace, team, agent, session, domain or relation name.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Metadata entries of one experience.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+
+/// UTF-8 bytes of all metadata keys and values of one experience together.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+
+/// UTF-8 bytes of one metadata key.
+pub const METADATA_KEY_BYTES_MAX: usize = 256;
+
+/// Links of one experience.
+pub const LINKS_MAX: usize = 64;
+
+/// UTF-8 bytes of the reason given with feedback or a forget.
+pub const REASON_BYTES_MAX: usize = 1024;
+
+/// Experiences in one `Learn` command. With the largest contents this is still below
+/// [`COMMAND_BYTES_MAX`] only for ordinary texts; the byte bound is checked too.
+pub const BATCH_MAX: usize = 256;
+
+/// Encoded bytes of one command, and so of one log entry.
+pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Windows of one embedding: 64 KiB of text are at most some 32,768 word pieces (two bytes a
+/// piece), but prose has four to five bytes a piece: 130 windows of 128 fresh pieces. A text with
+/// more is embedded with wider steps, never cut.
+pub const WINDOWS_MAX: usize = 128;
+
+/// Token states of one embedding, over all its windows: 1,024 × 48 bytes are 48 KiB.
+pub const STATES_MAX: usize = 1024;
+
+/// UTF-8 bytes of a query text.
+pub const QUERY_BYTES_MAX: usize = 8 * 1024;
+
+/// Results of one recall.
+pub const RECALL_LIMIT_MAX: usize = 1000;
+
+/// Memories in one page of a list.
+pub const PAGE_MAX: usize = 1000;
+
+/// The earliest time accepted: 1970-01-01T00:00:00Z, in Unix milliseconds.
+pub const TIME_MS_MIN: i64 = 0;
+
+/// The latest time accepted: 9999-12-31T23:59:59.999Z, in Unix milliseconds.
+pub const TIME_MS_MAX: i64 = 253_402_300_799_999;
+
+/// Log positions for which the answer to a request id is remembered. An id whose `after` lies
+/// further back is refused, never run again.
+pub const REQUEST_WINDOW_POSITIONS: u64 = 1_000_000;
