@@ -88,7 +88,10 @@ impl Embedding {
     pub fn given(vector: &[f32]) -> Result<Self, Error> {
         let embedding = Self {
             model: ModelId::GIVEN,
-            windows: vec![Window { dense: unit(vector)?, states: TokenStates::default() }],
+            windows: vec![Window {
+                dense: unit(vector)?,
+                states: TokenStates::default(),
+            }],
         };
         embedding.check()?;
         Ok(embedding)
@@ -102,14 +105,20 @@ impl Embedding {
     /// length (within 1e-3), too many windows or states, states that do not match their pieces.
     pub fn check(&self) -> Result<(), Error> {
         if self.windows.is_empty() || self.windows.len() > limits::WINDOWS_MAX {
-            return Err(Error::Windows { actual: self.windows.len() });
+            return Err(Error::Windows {
+                actual: self.windows.len(),
+            });
         }
         if self.state_count() > limits::STATES_MAX {
-            return Err(Error::States { actual: self.state_count() });
+            return Err(Error::States {
+                actual: self.state_count(),
+            });
         }
         for window in &self.windows {
             if window.dense.len() != DIMENSION {
-                return Err(Error::Dimension { actual: window.dense.len() });
+                return Err(Error::Dimension {
+                    actual: window.dense.len(),
+                });
             }
             let norm = norm(&window.dense);
             if !((norm - 1.0).abs() <= 1e-3) {
@@ -175,9 +184,15 @@ pub enum Error {
     Zero,
     #[error("vector has length {norm}, expected 1")]
     NotUnit { norm: f32 },
-    #[error("embedding has {actual} windows, expected 1 to {}", limits::WINDOWS_MAX)]
+    #[error(
+        "embedding has {actual} windows, expected 1 to {}",
+        limits::WINDOWS_MAX
+    )]
     Windows { actual: usize },
-    #[error("embedding has {actual} token states, expected at most {}", limits::STATES_MAX)]
+    #[error(
+        "embedding has {actual} token states, expected at most {}",
+        limits::STATES_MAX
+    )]
     States { actual: usize },
     #[error("token states take {actual} bytes, expected {expected}")]
     StateBytes { expected: usize, actual: usize },
@@ -189,7 +204,9 @@ pub enum Error {
 /// `vector` scaled to length one.
 pub fn unit(vector: &[f32]) -> Result<Vec<f32>, Error> {
     if vector.len() != DIMENSION {
-        return Err(Error::Dimension { actual: vector.len() });
+        return Err(Error::Dimension {
+            actual: vector.len(),
+        });
     }
     if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
         return Err(Error::NotFinite { at });
@@ -205,7 +222,11 @@ pub fn unit(vector: &[f32]) -> Result<Vec<f32>, Error> {
 }
 
 fn norm(vector: &[f32]) -> f32 {
-    vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32
+    vector
+        .iter()
+        .map(|x| f64::from(*x) * f64::from(*x))
+        .sum::<f64>()
+        .sqrt() as f32
 }
 
 /// Dense vectors as little-endian bytes: four bytes a number instead of CBOR's five.
@@ -221,11 +242,16 @@ mod dense_bytes {
         e.bytes(&bytes)?.ok()
     }
 
-    pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<f32>, minicbor::decode::Error> {
+    pub(super) fn decode<C>(
+        d: &mut Decoder<'_>,
+        _: &mut C,
+    ) -> Result<Vec<f32>, minicbor::decode::Error> {
         let bytes = d.bytes()?;
         let (numbers, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() {
-            return Err(minicbor::decode::Error::message("vector bytes are not a multiple of 4"));
+            return Err(minicbor::decode::Error::message(
+                "vector bytes are not a multiple of 4",
+            ));
         }
         Ok(numbers.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }

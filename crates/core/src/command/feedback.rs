@@ -1,0 +1,57 @@
+//! Feedback: how useful a memory was to someone who recalled it.
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    apply::{Context, Outcome, Rejection, Target},
+    limits,
+    memory::Invalid,
+    name::Name,
+    state::{Read, ReadError, Transaction},
+};
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct GiveFeedback {
+    #[n(0)]
+    pub target: Target,
+    /// -1 (misled) to 1 (solved it).
+    #[n(1)]
+    pub score: f32,
+    /// Why, for whoever reads the log; at most [`limits::REASON_BYTES_MAX`] bytes.
+    #[n(2)]
+    pub reason: String,
+    #[n(3)]
+    pub agent: Option<Name>,
+}
+
+impl GiveFeedback {
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if !(-1.0..=1.0).contains(&self.score) {
+            return Err(Invalid::Score { actual: self.score });
+        }
+        if self.reason.len() > limits::REASON_BYTES_MAX {
+            return Err(Invalid::ReasonTooLong {
+                actual: self.reason.len(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn apply<R: Read>(
+        &self,
+        tx: &mut Transaction<'_, R>,
+        context: &Context,
+    ) -> Result<Result<Outcome, Rejection>, ReadError> {
+        let old = match self.target.find(tx, context, None)? {
+            Ok(memory) => memory,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let mut new = old.clone();
+        new.feedback.add(self.score);
+        new.version += 1;
+        new.updated_at = context.now;
+        let outcome = self.target.changed(&new);
+        tx.update(&self.target.namespace, self.target.key, &old, new)?;
+        Ok(Ok(outcome))
+    }
+}
