@@ -19,6 +19,7 @@ pub mod key;
 pub mod limits;
 pub mod memory;
 pub mod name;
+pub mod rank;
 pub mod request;
 pub mod scope;
 pub mod state;
