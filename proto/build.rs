@@ -12,10 +12,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut messages = tonic_prost_build::Config::new();
+    messages.btree_map(["."]).enable_type_names();
     tonic_prost_build::configure()
         .codec_path("crate::strict::Codec")
-        .btree_map(".")
-        .enable_type_names()
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, messages)?;
     Ok(())
 }

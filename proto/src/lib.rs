@@ -1,0 +1,22 @@
+//! The wire: generated code of `memorygate/v1`, its descriptors, and the strict codec that refuses
+//! what it does not know.
+//!
+//! Nothing here knows what the messages mean.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
+
+pub mod strict;
+
+/// The public API, generated from `memorygate/v1/memorygate.proto`.
+#[allow(
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated code"
+)]
+pub mod v1 {
+    tonic::include_proto!("memorygate.v1");
+}
+
+/// Encoded `FileDescriptorSet` of everything above, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
