@@ -9,8 +9,11 @@
 //! A row is a [`RowKey`] and bytes. Storage knows how a key is laid out on disk and nothing of what
 //! is in the bytes; this module knows what is in them and nothing of disks.
 
+mod rows;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+pub use self::rows::Rows;
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 

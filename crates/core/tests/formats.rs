@@ -1,0 +1,225 @@
+//! Bytes that are in users' logs and stores. A change that breaks one of these needs a new format
+//! version and a test that still reads the old one.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on failure")]
+
+use memorygate_core::{
+    apply::{Outcome, Rejection, Reply, Target},
+    command::{Command, Envelope, GiveFeedback, learn::Learned},
+    embedding::{DIMENSION, Embedding, ModelId, STATE_BYTES, TokenStates, Window},
+    key::Key,
+    memory::{Created, Feedback, Link, Memory, Relation},
+    name::{Domain, Name, Namespace},
+    request::RequestId,
+    scope::{Reader, Scope},
+    state::{Clock, NamespaceInfo, RowKey, SessionPlace, StateDigest},
+    time::TimeMs,
+};
+use minicbor::{Decode, Encode};
+use sha2::{Digest as _, Sha256};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Encodes to exactly `frozen` and decodes from it to the same value.
+fn check<T>(value: &T, frozen: &str)
+where
+    T: Encode<()> + for<'b> Decode<'b, ()> + PartialEq + std::fmt::Debug,
+{
+    let bytes = minicbor::to_vec(value).unwrap();
+    assert_eq!(hex(&bytes), frozen, "{value:?}");
+    assert_eq!(&minicbor::decode::<T>(&bytes).unwrap(), value);
+}
+
+fn name(name: &str) -> Name {
+    Name::parse(name).unwrap()
+}
+
+fn memory() -> Memory {
+    Memory {
+        scope: Scope::Team(name("sre")),
+        content: "disk full".to_owned(),
+        domain: Domain::parse("infrastructure").unwrap(),
+        occurred_at: TimeMs(1_700_000_000_000),
+        importance: 0.5,
+        metadata: [("pod".to_owned(), "web-1".to_owned())].into(),
+        agent: Some(name("ada")),
+        session: None,
+        links: [Link {
+            relation: Relation::ResolvedBy,
+            target: Key([1; 16]),
+        }]
+        .into(),
+        expires_at: Some(TimeMs(5)),
+        pinned: true,
+        version: 3,
+        occurrences: 2,
+        last_seen_at: TimeMs(1_700_000_000_001),
+        feedback: Feedback {
+            count: 1,
+            positive: 0.5,
+            negative: 0.0,
+        },
+        created: Created {
+            index: 9,
+            offset: 1,
+            at: TimeMs(7),
+        },
+        updated_at: TimeMs(8),
+    }
+}
+
+#[test]
+fn the_envelope() {
+    let target = Target {
+        namespace: Namespace::default(),
+        key: Key([0xab; 16]),
+        reader: Reader::default(),
+    };
+    let feedback = GiveFeedback {
+        target,
+        score: 0.5,
+        reason: String::new(),
+        agent: None,
+    };
+    let envelope = Envelope {
+        time: TimeMs(1_700_000_000_000),
+        request: Some(RequestId {
+            after: 5,
+            nonce: [1; 16],
+        }),
+        command: Command::Feedback(feedback),
+    };
+    let frozen = "01831b0000018bcfe568008205500101010101010101010101010101010182028183836764\
+                  656661756c7450abababababababababababababababab83f680f4fa3f00000060";
+    assert_eq!(hex(&envelope.to_bytes()), frozen);
+    assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
+    assert!(
+        Envelope::from_bytes(&[2, 0])
+            .unwrap_err()
+            .to_string()
+            .contains("version 2")
+    );
+    assert!(Envelope::from_bytes(&[]).is_err());
+    assert!(Envelope::from_bytes(&[1, 0xff, 0xff]).is_err());
+}
+
+#[test]
+fn the_records() {
+    check(
+        &memory(),
+        "9182018163737265696469736b2066756c6c6e696e6672617374727563747572651b0000018bcfe56800fa3f000000a163706f64657765622d3163616461f6818201500101010101010101010101010101010105f503021b0000018bcfe568018301fb3fe0000000000000fb00000000000000008309010708",
+    );
+    check(&Clock { now: TimeMs(5) }, "8105");
+    let by_domain = [(Domain::parse("deployment").unwrap(), 2)].into();
+    check(
+        &NamespaceInfo {
+            memories: 2,
+            by_domain,
+        },
+        "8202a16a6465706c6f796d656e7402",
+    );
+    let learned = Learned {
+        key: Key([2; 16]),
+        created: true,
+        version: 1,
+        occurrences: 1,
+    };
+    check(
+        &Reply {
+            index: 4,
+            result: Ok(Outcome::Learned(vec![learned])),
+        },
+        "8204820082008181845002020202020202020202020202020202f50101",
+    );
+    let key = Key([3; 16]);
+    check(
+        &Reply {
+            index: 4,
+            result: Err(Rejection::NotFound { key }),
+        },
+        "820482018200815003030303030303030303030303030303",
+    );
+    check(&StateDigest::default(), "818400000000");
+}
+
+#[test]
+fn the_row_keys() {
+    let (namespace, key) = (Namespace::default(), Key([4; 16]));
+    check(&RowKey::Clock, "820080");
+    check(
+        &RowKey::Namespace(namespace.clone()),
+        "8201816764656661756c74",
+    );
+    check(
+        &RowKey::Memory(namespace.clone(), key),
+        "8202826764656661756c745004040404040404040404040404040404",
+    );
+    check(
+        &RowKey::Embedding(namespace.clone(), key),
+        "8203826764656661756c745004040404040404040404040404040404",
+    );
+    check(
+        &RowKey::Session(
+            SessionPlace::of(
+                &namespace,
+                &Memory {
+                    session: Some(name("s")),
+                    ..memory()
+                },
+            )
+            .unwrap(),
+        ),
+        "820481866764656661756c748201816373726561731b0000018bcfe568000901",
+    );
+    check(
+        &RowKey::Expiry(TimeMs(1), namespace, key),
+        "820583016764656661756c745004040404040404040404040404040404",
+    );
+    check(
+        &RowKey::Request(RequestId {
+            after: 1,
+            nonce: [0; 16],
+        }),
+        "82068182015000000000000000000000000000000000",
+    );
+}
+
+/// Long, so its hash is frozen instead.
+#[test]
+fn the_embedding() {
+    let states = TokenStates {
+        pieces: vec![7, 30_521],
+        signs: vec![0x5a; 2 * STATE_BYTES],
+    };
+    let mut dense = vec![0.0; DIMENSION];
+    dense[3] = 1.0;
+    let embedding = Embedding {
+        model: ModelId(9),
+        windows: vec![Window { dense, states }],
+    };
+    let bytes = minicbor::to_vec(&embedding).unwrap();
+    assert_eq!(bytes.len(), 1647);
+    assert_eq!(hex(&Sha256::digest(&bytes)[..8]), "430d59630cdb6dcb");
+    assert_eq!(minicbor::decode::<Embedding>(&bytes).unwrap(), embedding);
+}
+
+#[test]
+fn a_digest_does_not_depend_on_history() {
+    let (a, b) = (RowKey::Clock, RowKey::Namespace(Namespace::default()));
+    let mut one = StateDigest::default();
+    one.add(&a, b"1");
+    one.add(&b, b"2");
+    let mut other = StateDigest::default();
+    other.add(&b, b"x");
+    other.add(&a, b"1");
+    other.remove(&b, b"x");
+    assert_ne!(one, other);
+    other.add(&b, b"2");
+    assert_eq!(one, other);
+    assert_eq!(
+        one.to_string(),
+        "5765e875f620f8b06075c36960feb9132a41b0ae8c8e87d12dcc4f79d6e5a2e8"
+    );
+}
