@@ -1,0 +1,45 @@
+//! The replicated log and the durable state: everything that knows openraft or RocksDB.
+//!
+//! ```text
+//!            propose                        committed                     one batch
+//! Handle ───────────▶ openraft ──▶ log_store (fsync) ──▶ state_machine ──────────▶ state (RocksDB)
+//!                                                             │ core::apply
+//!                                                             ▼
+//!                                                        EffectsSink (the index)
+//! ```
+//!
+//! A node opens a [`Replica`] (its directory, its log, its state), lets its index catch up with the
+//! replica's [`State`], and starts it, which yields a [`Handle`]. Nothing of openraft or RocksDB
+//! appears in this crate's public items, so that either can be replaced behind them.
+//!
+//! What this crate refuses to know: gRPC, models, indexes, and what a command means; that is
+//! `memorygate_core::apply`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
+
+pub mod clock;
+pub mod dir;
+pub mod disk;
+pub mod effects;
+pub mod fatal;
+pub mod handle;
+pub mod observer;
+pub mod replica;
+pub mod settings;
+pub mod state;
+
+pub use self::{
+    clock::Clock,
+    dir::{ClusterId, Identity, OpenError},
+    disk::{FreeSpace, Statvfs, StorageFull},
+    effects::{Effects, EffectsSink},
+    fatal::{Fatal, FatalKind},
+    handle::{
+        Applied, BarrierError, Handle, Metrics, Peer, ProposeError, Role, SnapshotError,
+        SnapshotInfo, Stopped,
+    },
+    observer::{NoObserver, Observer},
+    replica::{Open, Replica, StartError},
+    settings::Settings,
+    state::{Changed, Journal, State, StateSnapshot, StoredMemory},
+};
