@@ -1,0 +1,59 @@
+//! The client library of MemoryGate: what an agent, or the program around it, uses to learn and to
+//! recall.
+//!
+//! ```text
+//! MemoryGateway ── MemoryAdapter          an agent's view: interactions in, context out
+//!       │
+//! KnowledgeStore ── InMemoryStore         the same contract without a server
+//!       │
+//!    Client ── retries, request ids, positions ──▶ gRPC
+//! ```
+//!
+//! Start with [`Client`] for the plain API, with the gateway for an agent's loop.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
+
+pub mod client;
+pub mod error;
+pub mod experience;
+pub mod feedback;
+pub mod filter;
+pub mod forget;
+pub mod freshness;
+pub mod get;
+pub mod learn;
+pub mod link;
+pub mod list;
+pub mod memory;
+pub mod mutation;
+pub mod position;
+pub mod recall;
+pub mod scope;
+pub mod stats;
+pub mod time;
+pub mod update;
+
+pub use memorygate_core::{
+    command::update::Expiry, key::Key, name::domain, rank::Stage, request::RequestId, time::TimeMs,
+};
+
+pub use crate::{
+    client::{Client, Settings},
+    error::{Error, Kind, Outcome, Violation},
+    experience::Experience,
+    feedback::GiveFeedback,
+    filter::Filter,
+    forget::Forget,
+    freshness::Freshness,
+    get::Get,
+    learn::{Learn, LearnReply, LearnStreamReply, Learned},
+    link::SetLink,
+    list::{List, Page},
+    memory::{Feedback, Link, Memory, Relation},
+    mutation::Mutation,
+    position::Position,
+    recall::{Recall, RecallReply, Recalled, ScoreParts, Weights},
+    scope::{Reader, Scope},
+    stats::{NamespaceStats, Stats},
+    update::Update,
+};

@@ -1,0 +1,451 @@
+//! The client: one method for each call of the API.
+//!
+//! It connects when first used, repeats what is safe to repeat, tells *failed* from *outcome
+//! unknown*, and reads its own writes on any node by the positions that it has seen. It knows
+//! nothing of ranking or storage.
+
+mod call;
+mod seen;
+mod settings;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{Stream, TryStreamExt as _, stream};
+use memorygate_core::{name::Namespace, request::RequestId};
+use memorygate_proto::v1;
+use prost::Message;
+use rand::Rng as _;
+use tokio_stream::StreamExt as _;
+use tonic::{Request, codegen::http::uri::PathAndQuery};
+use tonic_prost::ProstCodec;
+
+pub use self::settings::{ENDPOINT_DEFAULT, ENDPOINTS_MAX, Settings};
+use self::{
+    call::{Method, Servers},
+    seen::Seen,
+};
+use crate::{
+    error::{Error, Failure, Kind, Outcome, Violations},
+    feedback::GiveFeedback,
+    forget::Forget,
+    freshness::Freshness,
+    get::Get,
+    learn::{Learn, LearnReply, LearnStreamReply},
+    link::SetLink,
+    list::{List, Page},
+    memory::Memory,
+    mutation::{Mutation, Target},
+    position::Position,
+    recall::{Recall, RecallReply},
+    scope::Reader,
+    stats::Stats,
+    update::Update,
+};
+
+/// A handle to a MemoryGate cluster. Cheap to clone; clones share connections and what was seen.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), memorygate_client::Error> {
+/// use memorygate_client::{Client, Experience, Recall, domain};
+///
+/// let client = Client::connect("http://127.0.0.1:7411")?;
+/// let lesson = Experience::new("raise the memory limit to 512Mi", domain::INFRASTRUCTURE);
+/// let reply = client.learn(lesson).await?;
+/// println!("stored as {}", reply.learned[0].key);
+/// for found in client.recall(&Recall::new("pod was OOMKilled")).await?.results {
+///     println!("{:.2} {}", found.score, found.memory.content);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    namespace: String,
+    reader: Reader,
+}
+
+struct Shared {
+    settings: Settings,
+    servers: Servers,
+    seen: Seen,
+}
+
+impl Client {
+    /// A client with default settings for one server. Nothing is sent yet.
+    pub fn connect(endpoint: impl Into<String>) -> Result<Self, Error> {
+        Self::new(Settings::new([endpoint]))
+    }
+
+    /// A client with these settings. Nothing is sent yet; errors are those of the settings.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let endpoints = settings.check()?;
+        Ok(Self {
+            namespace: settings.namespace.clone(),
+            reader: settings.reader.clone(),
+            shared: Arc::new(Shared {
+                settings,
+                servers: Servers::new(endpoints),
+                seen: Seen::default(),
+            }),
+        })
+    }
+
+    /// The same client for another namespace. A name that is not allowed is refused by the first
+    /// call.
+    #[must_use]
+    pub fn in_namespace(&self, name: impl Into<String>) -> Self {
+        Self {
+            namespace: name.into(),
+            ..self.clone()
+        }
+    }
+
+    /// The same client on behalf of another reader.
+    #[must_use]
+    pub fn reading_as(&self, reader: Reader) -> Self {
+        Self {
+            reader,
+            ..self.clone()
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The newest position seen: hand it to another agent, and with [`Freshness::AtLeast`] it sees
+    /// what this client saw and wrote.
+    pub fn position(&self) -> Option<Position> {
+        self.shared.seen.position()
+    }
+
+    /// Forgets what was seen, for a client that is knowingly pointed at another cluster, such as
+    /// one restored from a backup.
+    pub fn reset_position(&self) {
+        self.shared.seen.reset();
+    }
+
+    /// A new request id. Put it into a request to be able to repeat that request later, even from
+    /// another process; otherwise the client makes one for each write by itself.
+    pub async fn request_id(&self) -> Result<RequestId, Error> {
+        let position = match self.shared.seen.fresh() {
+            Some(position) => position,
+            None => {
+                self.stats_at(self.namespace.clone(), Freshness::Any)
+                    .await?
+                    .position
+            }
+        };
+        Ok(RequestId {
+            after: position.index,
+            nonce: rand::rng().random(),
+        })
+    }
+
+    /// Stores experiences, all or none. When this returns, they are durable.
+    pub async fn learn(&self, learn: impl Into<Learn>) -> Result<LearnReply, Error> {
+        let learn = learn.into();
+        let namespace = self.namespace_or(learn.namespace.as_deref());
+        learn.check(namespace)?;
+        let id = self.id_or(learn.request_id).await?;
+        let reply = self
+            .call(&call::LEARN, learn.to_wire(namespace, id), Some(id))
+            .await?;
+        let reply = read(&call::LEARN, LearnReply::from_wire(reply))?;
+        let (expected, actual) = (learn.experiences.len(), reply.learned.len());
+        if expected != actual {
+            let what = format!("{actual} results, expected {expected}");
+            return Err(Error::malformed("learn", true, &what));
+        }
+        self.note(&call::LEARN, reply.position)?;
+        Ok(reply)
+    }
+
+    /// Stores a stream of batches, each atomic and committed as it arrives. It is sent once, and
+    /// takes as long as it takes: there is no deadline, and no repeat. To be able to repeat a broken
+    /// stream without storing anything twice, give each batch an id by [`Client::request_id`] and
+    /// send the same batches again. A batch that breaks a bound ends the stream before it: the error
+    /// is returned, and what was sent before stays stored.
+    pub async fn learn_stream(
+        &self,
+        batches: impl Stream<Item = Learn> + Send + 'static,
+    ) -> Result<LearnStreamReply, Error> {
+        let method = &call::LEARN_STREAM;
+        let first_id = self.request_id().await?;
+        let refused = Arc::new(Mutex::new(None));
+        let requests = {
+            let (refused, namespace) = (Arc::clone(&refused), self.namespace.clone());
+            batches.map_while(move |batch| {
+                let namespace = batch.namespace.as_deref().unwrap_or(&namespace);
+                if let Err(error) = batch.check(namespace) {
+                    *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return None;
+                }
+                let id = batch.request_id.unwrap_or_else(|| RequestId {
+                    after: first_id.after,
+                    nonce: rand::rng().random(),
+                });
+                Some(batch.to_wire(namespace, id))
+            })
+        };
+        let (channel, address) = self.shared.servers.channel();
+        let send = async {
+            let path = PathAndQuery::from_static(method.path);
+            let codec = ProstCodec::<v1::LearnRequest, v1::LearnStreamResponse>::default();
+            let mut grpc = call::grpc(channel).await?;
+            grpc.client_streaming(Request::new(requests), path, codec)
+                .await
+        };
+        let reply = send.await.map_err(|status| {
+            let mut error = Failure::of(method.name, method.mutating, &status).error;
+            error.set_trail(address, 1, None);
+            error
+        })?;
+        let reply = read(method, LearnStreamReply::from_wire(reply.into_inner()))?;
+        if let Some(position) = reply.position {
+            self.note(method, position)?;
+        }
+        match refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            Some(error) => Err(error),
+            None => Ok(reply),
+        }
+    }
+
+    /// Finds the memories relevant to a task, best first.
+    pub async fn recall(&self, recall: &Recall) -> Result<RecallReply, Error> {
+        let namespace = self.namespace_or(recall.namespace.as_deref());
+        let reader = recall.reader.as_ref().unwrap_or(&self.reader);
+        recall.check(namespace, reader)?;
+        let request = recall.to_wire(namespace, reader, self.at_least(recall.freshness)?);
+        let reply = self.call(&call::RECALL, request, None).await?;
+        let reply = read(&call::RECALL, RecallReply::from_wire(reply))?;
+        self.note(&call::RECALL, reply.position)?;
+        Ok(reply)
+    }
+
+    /// One memory; `None` if there is none that the reader may see.
+    pub async fn get(&self, get: impl Into<Get>) -> Result<Option<Memory>, Error> {
+        let get = get.into();
+        let namespace = self.namespace_or(get.namespace.as_deref());
+        let reader = get.reader.as_ref().unwrap_or(&self.reader);
+        check_place("get", namespace, reader, Violations::default())?;
+        let request = v1::GetRequest {
+            namespace: namespace.to_owned(),
+            key: get.key.to_string(),
+            reader: Some(reader.to_wire()),
+            at_least: self.at_least(get.freshness)?.map(Position::to_wire),
+        };
+        let reply: v1::GetResponse = match self.call(&call::GET, request, None).await {
+            Ok(reply) => reply,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let memory = reply.memory.ok_or_else(|| "memory is missing".to_owned());
+        let memory = read(&call::GET, memory.and_then(Memory::from_wire))?;
+        let position = read(&call::GET, Position::from_wire(reply.position))?;
+        self.note(&call::GET, position)?;
+        Ok(Some(memory))
+    }
+
+    /// One page of a list.
+    pub async fn list_page(&self, list: &List) -> Result<Page, Error> {
+        let namespace = self.namespace_or(list.namespace.as_deref());
+        let reader = list.reader.as_ref().unwrap_or(&self.reader);
+        list.check(namespace, reader)?;
+        let request = list.to_wire(namespace, reader, self.at_least(list.freshness)?);
+        let reply = self.call(&call::LIST, request, None).await?;
+        let page = read(&call::LIST, Page::from_wire(reply))?;
+        self.note(&call::LIST, page.position)?;
+        Ok(page)
+    }
+
+    /// All memories of a list, in key order, page by page as they are asked for.
+    pub fn list(&self, list: List) -> impl Stream<Item = Result<Memory, Error>> + Send + use<> {
+        let client = self.clone();
+        let pages = stream::try_unfold(Some(list), move |list| {
+            let client = client.clone();
+            async move {
+                let Some(list) = list else {
+                    return Ok(None);
+                };
+                let page = client.list_page(&list).await?;
+                let next = page.next.map(|token| list.page_token(token));
+                let memories = stream::iter(page.memories.into_iter().map(Ok));
+                Ok(Some((memories, next)))
+            }
+        });
+        pages.try_flatten()
+    }
+
+    /// Changes metadata, importance, pin or expiry of a memory.
+    pub async fn update(&self, update: &Update) -> Result<Mutation, Error> {
+        let (namespace, reader) = self.place(&update.target);
+        check_place("update", namespace, reader, update.check())?;
+        let id = self.id_or(update.target.request_id).await?;
+        let request = update.to_wire(namespace, reader, id);
+        self.mutate(&call::UPDATE, request, id).await
+    }
+
+    /// Says how useful a memory was.
+    pub async fn feedback(&self, feedback: &GiveFeedback) -> Result<Mutation, Error> {
+        let (namespace, reader) = self.place(&feedback.target);
+        check_place("feedback", namespace, reader, feedback.check())?;
+        let id = self.id_or(feedback.target.request_id).await?;
+        let request = feedback.to_wire(namespace, reader, id);
+        self.mutate(&call::FEEDBACK, request, id).await
+    }
+
+    /// Removes a memory for good.
+    pub async fn forget(&self, forget: impl Into<Forget>) -> Result<Mutation, Error> {
+        let forget = forget.into();
+        let (namespace, reader) = self.place(&forget.target);
+        check_place("forget", namespace, reader, Violations::default())?;
+        let id = self.id_or(forget.target.request_id).await?;
+        let request = forget.to_wire(namespace, reader, id);
+        self.mutate(&call::FORGET, request, id).await
+    }
+
+    /// Adds or removes a link from one memory to another.
+    pub async fn link(&self, link: &SetLink) -> Result<Mutation, Error> {
+        let (namespace, reader) = self.place(&link.target);
+        check_place("link", namespace, reader, Violations::default())?;
+        let id = self.id_or(link.target.request_id).await?;
+        let request = link.to_wire(namespace, reader, id);
+        self.mutate(&call::LINK, request, id).await
+    }
+
+    /// What is stored in all namespaces, and where the node that answers stands.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        self.stats_at(String::new(), Freshness::Seen).await
+    }
+
+    /// The same with the counts of one namespace alone.
+    pub async fn stats_of(&self, namespace: &str) -> Result<Stats, Error> {
+        let mut violations = Violations::default();
+        violations.check("namespace", Namespace::parse(namespace));
+        violations.into_result("stats")?;
+        self.stats_at(namespace.to_owned(), Freshness::Seen).await
+    }
+
+    async fn stats_at(&self, namespace: String, freshness: Freshness) -> Result<Stats, Error> {
+        let request = v1::StatsRequest {
+            namespace,
+            at_least: self.at_least(freshness)?.map(Position::to_wire),
+        };
+        let reply = self.call(&call::STATS, request, None).await?;
+        let stats = read(&call::STATS, Stats::from_wire(reply))?;
+        self.note(&call::STATS, stats.position)?;
+        Ok(stats)
+    }
+
+    async fn mutate<Q: Message + Clone + 'static>(
+        &self,
+        method: &Method,
+        request: Q,
+        id: RequestId,
+    ) -> Result<Mutation, Error> {
+        let reply = self.call(method, request, Some(id)).await?;
+        let mutation = read(method, Mutation::from_wire(reply))?;
+        self.note(method, mutation.position)?;
+        Ok(mutation)
+    }
+
+    async fn call<Q, R>(
+        &self,
+        method: &Method,
+        request: Q,
+        id: Option<RequestId>,
+    ) -> Result<R, Error>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        let Shared {
+            settings, servers, ..
+        } = &*self.shared;
+        call::call(servers, settings, method, request, id).await
+    }
+
+    fn namespace_or<'a>(&'a self, given: Option<&'a str>) -> &'a str {
+        given.unwrap_or(&self.namespace)
+    }
+
+    fn place<'a>(&'a self, target: &'a Target) -> (&'a str, &'a Reader) {
+        (
+            self.namespace_or(target.namespace.as_deref()),
+            target.reader.as_ref().unwrap_or(&self.reader),
+        )
+    }
+
+    async fn id_or(&self, given: Option<RequestId>) -> Result<RequestId, Error> {
+        match given {
+            Some(id) => Ok(id),
+            None => self.request_id().await,
+        }
+    }
+
+    /// The position that a read asks for.
+    fn at_least(&self, freshness: Freshness) -> Result<Option<Position>, Error> {
+        let seen = self
+            .position()
+            .filter(|_| self.shared.settings.read_your_writes);
+        match freshness {
+            Freshness::Any => Ok(None),
+            Freshness::Seen => Ok(seen),
+            Freshness::AtLeast(asked) => match seen {
+                Some(seen) if !seen.is_comparable(&asked) => Err(Error::new(
+                    Kind::Restore,
+                    Outcome::Failed,
+                    "read",
+                    format!("position {asked} is of another cluster than {seen}, which was seen"),
+                )),
+                Some(seen) if seen.index > asked.index => Ok(Some(seen)),
+                Some(_) | None => Ok(Some(asked)),
+            },
+        }
+    }
+
+    /// Notes where an answer stands. One from another cluster is an error: its positions, and so
+    /// its request ids, mean nothing here.
+    fn note(&self, method: &Method, position: Position) -> Result<(), Error> {
+        self.shared.seen.note(position).map_err(|known| {
+            let outcome = if method.mutating {
+                Outcome::Unknown
+            } else {
+                Outcome::Failed
+            };
+            let message = format!(
+                "answered by cluster {:032x}, expected {:032x}: the endpoints are of different \
+                 clusters, or one was restored from a backup",
+                position.cluster_id, known.cluster_id
+            );
+            Error::new(Kind::Restore, outcome, method.name, message)
+        })
+    }
+}
+
+/// Reads a reply, or says that it cannot be read.
+fn read<T>(method: &Method, reply: Result<T, String>) -> Result<T, Error> {
+    reply.map_err(|what| Error::malformed(method.name, method.mutating, &what))
+}
+
+/// Checks what every call has, together with what was found wrong already.
+fn check_place(
+    operation: &'static str,
+    namespace: &str,
+    reader: &Reader,
+    mut violations: Violations,
+) -> Result<(), Error> {
+    violations.check("namespace", Namespace::parse(namespace));
+    violations.nest("reader", reader.check().0);
+    violations.into_result(operation)
+}

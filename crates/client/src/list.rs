@@ -1,0 +1,139 @@
+//! List: memories in key order, in pages.
+
+use memorygate_core::{limits::PAGE_MAX, name::Namespace};
+use memorygate_proto::v1;
+
+use crate::{
+    error::{Error, Violations},
+    filter::Filter,
+    freshness::Freshness,
+    memory::Memory,
+    position::Position,
+    scope::Reader,
+};
+
+/// Memories on one page of a list that does not say how many.
+pub const PAGE_SIZE_DEFAULT: usize = 100;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct List {
+    /// The client's if unset.
+    pub namespace: Option<String>,
+    /// The client's if unset.
+    pub reader: Option<Reader>,
+    pub filter: Filter,
+    /// 1 to 1000.
+    pub page_size: usize,
+    /// Where to go on: [`Page::next`] of the page before; empty for the start.
+    pub page_token: String,
+    pub freshness: Freshness,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            namespace: None,
+            reader: None,
+            filter: Filter::default(),
+            page_size: PAGE_SIZE_DEFAULT,
+            page_token: String::new(),
+            freshness: Freshness::default(),
+        }
+    }
+}
+
+impl List {
+    /// Everything that the reader may see.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    #[must_use]
+    pub fn namespace(mut self, name: impl Into<String>) -> Self {
+        self.namespace = Some(name.into());
+        self
+    }
+
+    #[must_use]
+    pub fn reader(mut self, reader: Reader) -> Self {
+        self.reader = Some(reader);
+        self
+    }
+
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    #[must_use]
+    pub fn page_size(mut self, size: usize) -> Self {
+        self.page_size = size;
+        self
+    }
+
+    #[must_use]
+    pub fn page_token(mut self, token: impl Into<String>) -> Self {
+        self.page_token = token.into();
+        self
+    }
+
+    #[must_use]
+    pub fn freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
+    }
+
+    pub(crate) fn check(&self, namespace: &str, reader: &Reader) -> Result<(), Error> {
+        let mut violations = Violations::default();
+        violations.check("namespace", Namespace::parse(namespace));
+        if !(1..=PAGE_MAX).contains(&self.page_size) {
+            let actual = self.page_size;
+            violations.add(
+                "page_size",
+                format!("page_size is {actual}, expected 1 to {PAGE_MAX}"),
+            );
+        }
+        violations.nest("reader", reader.check().0);
+        violations.nest("filter", self.filter.check().0);
+        violations.into_result("list")
+    }
+
+    pub(crate) fn to_wire(
+        &self,
+        namespace: &str,
+        reader: &Reader,
+        at_least: Option<Position>,
+    ) -> v1::ListRequest {
+        v1::ListRequest {
+            namespace: namespace.to_owned(),
+            reader: Some(reader.to_wire()),
+            filter: Some(self.filter.to_wire()),
+            page_size: u32::try_from(self.page_size).expect("the page size was checked"),
+            page_token: self.page_token.clone(),
+            at_least: at_least.map(Position::to_wire),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    pub memories: Vec<Memory>,
+    /// Hand it back as [`List::page_token`]; `None` after the last page.
+    pub next: Option<String>,
+    pub position: Position,
+}
+
+impl Page {
+    pub(crate) fn from_wire(wire: v1::ListResponse) -> Result<Self, String> {
+        Ok(Self {
+            memories: wire
+                .memories
+                .into_iter()
+                .map(Memory::from_wire)
+                .collect::<Result<_, _>>()?,
+            next: Some(wire.next_page_token).filter(|token| !token.is_empty()),
+            position: Position::from_wire(wire.position)?,
+        })
+    }
+}
