@@ -19,7 +19,7 @@ mod settings;
 use std::collections::BTreeMap;
 
 pub use self::{
-    fold::near_identical,
+    fold::{Wording, near_identical},
     settings::{InvalidSettings, Settings, Stage, Stages},
 };
 use crate::{

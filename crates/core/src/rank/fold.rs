@@ -1,6 +1,6 @@
 //! Near-identical texts: results that would tell a reader the same thing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Share of words that two near-identical texts have in common, at least.
 const COMMON_MIN: f64 = 0.9;
@@ -15,32 +15,49 @@ const TURNING: [&str; 14] = [
 /// words, none of which is a number, an identifier with a digit, or a negation: those carry the
 /// lesson ("raise it to 512Mi" and "raise it to 2Gi" are two).
 pub fn near_identical(a: &str, b: &str) -> bool {
-    let (a, b) = (words(a), words(b));
-    let (mut common, mut all) = (0_usize, 0_usize);
-    let every: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    for word in every {
-        let count = |words: &BTreeMap<String, usize>| words.get(word).copied().unwrap_or(0);
-        let (in_a, in_b) = (count(&a), count(&b));
-        let carries = word.bytes().any(|c| c.is_ascii_digit()) || TURNING.contains(&word.as_str());
-        if in_a != in_b && carries {
-            return false;
-        }
-        common += in_a.min(in_b);
-        all += in_a.max(in_b);
-    }
-    common as f64 >= COMMON_MIN * all as f64
+    Wording::of(a).is_near(&Wording::of(b))
 }
 
-fn words(text: &str) -> BTreeMap<String, usize> {
-    let mut words = BTreeMap::new();
-    let joined = text.replace(['\'', '’'], "").to_lowercase();
-    for word in joined
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-    {
-        *words.entry(word.to_owned()).or_default() += 1;
+/// The words of a text, ready to be compared with those of many others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wording {
+    words: BTreeMap<String, usize>,
+    count: usize,
+}
+
+impl Wording {
+    pub fn of(text: &str) -> Self {
+        let mut wording = Self::default();
+        let joined = text.replace(['\'', '’'], "").to_lowercase();
+        for word in joined.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+            *wording.words.entry(word.to_owned()).or_default() += 1;
+            wording.count += 1;
+        }
+        wording
     }
-    words
+
+    /// As [`near_identical`] says.
+    pub fn is_near(&self, other: &Self) -> bool {
+        let (fewer, more) = (self.count.min(other.count), self.count.max(other.count));
+        // No more words are common than the shorter text has.
+        if (fewer as f64) < COMMON_MIN * more as f64 {
+            return false;
+        }
+        let (mut common, mut all) = (0_usize, 0_usize);
+        let every: BTreeSet<&String> = self.words.keys().chain(other.words.keys()).collect();
+        for word in every {
+            let count = |wording: &Self| wording.words.get(word).copied().unwrap_or(0);
+            let (here, there) = (count(self), count(other));
+            let carries =
+                word.bytes().any(|c| c.is_ascii_digit()) || TURNING.contains(&word.as_str());
+            if here != there && carries {
+                return false;
+            }
+            common += here.min(there);
+            all += here.max(there);
+        }
+        common as f64 >= COMMON_MIN * all as f64
+    }
 }
 
 #[cfg(test)]
