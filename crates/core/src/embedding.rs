@@ -121,7 +121,7 @@ impl Embedding {
                 });
             }
             let norm = norm(&window.dense);
-            if !((norm - 1.0).abs() <= 1e-3) {
+            if norm.is_nan() || (norm - 1.0).abs() > 1e-3 {
                 return Err(Error::NotUnit { norm });
             }
             if window.states.signs.len() != window.states.pieces.len() * STATE_BYTES {
