@@ -1,1 +1,131 @@
-fn main() {}
+//! Measures MemoryGate: drives a real server through the public API and prints what was seen.
+//!
+//! | file | decides |
+//! | --- | --- |
+//! | `quality`, `corpus`, `latency`, `embed`, `durability` | one question each |
+//! | `server` | how a server is started, stopped and killed |
+//! | `teach`, `retriever` | how it is filled, and by which parts of the ranking it answers |
+//! | `dialogue`, `lessons` | what is learned and asked: from files, or made up from a seed |
+//! | `statistics`, `report`, `machine` | what is computed of it, and how it is shown |
+//!
+//! Figures go to stdout, progress to stderr. The program exits non-zero when it could not measure
+//! what it was asked for, or when what it measured must not be.
+
+#![allow(
+    clippy::print_stderr,
+    reason = "a command's progress belongs on stderr"
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
+
+mod corpus;
+mod dialogue;
+mod durability;
+mod embed;
+mod latency;
+mod lessons;
+mod machine;
+mod metrics;
+mod options;
+mod progress;
+mod quality;
+mod report;
+mod retriever;
+mod server;
+mod statistics;
+mod teach;
+
+use std::{io, process::ExitCode};
+
+use anyhow::bail;
+use clap::{Parser, Subcommand};
+
+use crate::{machine::Machine, options::Options, report::Report};
+
+/// Measures MemoryGate through its public API.
+#[derive(Debug, Parser)]
+#[command(name = "memorygate-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Do questions about long dialogues bring back the turns that hold the answers?
+    Quality(quality::Arguments),
+    /// Do questions about the sample corpus find the right experience?
+    Corpus(corpus::Arguments),
+    /// How long does a recall take, how fast does a server learn and restart, how large is it?
+    Latency(latency::Arguments),
+    /// How fast are texts embedded, compared to onnxruntime on the same cores?
+    Embed(embed::Arguments),
+    /// Is everything that was acknowledged there after the server was killed?
+    Durability(durability::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let Cli { bench, options } = cli;
+    let machine = Machine::here();
+    let report = tokio::select! {
+        report = measure(bench, options) => report?,
+        // The server dies with what is dropped here.
+        signal = tokio::signal::ctrl_c() => {
+            signal?;
+            bail!("interrupted");
+        }
+    };
+    report.print(
+        &machine,
+        &mut io::stdout().lock(),
+        options.output.as_deref(),
+    )?;
+    Ok(if report.failures().is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Report> {
+    match bench {
+        Bench::Quality(arguments) => quality::run(options, arguments).await,
+        Bench::Corpus(arguments) => corpus::run(options, arguments).await,
+        Bench::Latency(arguments) => latency::run(options, arguments).await,
+        Bench::Embed(arguments) => embed::run(options, arguments),
+        Bench::Durability(arguments) => durability::run(options, arguments).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_stand_before_or_after_the_name() {
+        let seed = |arguments: &[&str]| Cli::try_parse_from(arguments).unwrap().options.seed;
+        assert_eq!(seed(&["bench", "--seed", "7", "corpus"]), 7);
+        assert_eq!(seed(&["bench", "corpus", "--seed", "7"]), 7);
+        assert_eq!(seed(&["bench", "corpus"]), 1);
+        assert!(Cli::try_parse_from(["bench", "speed"]).is_err());
+    }
+}

@@ -29,7 +29,8 @@ const EDGES: &[(&str, &[&str])] = &[
     (INDEX, &[CORE]),
     (NODE, &[CORE, PROTO, RAFT, INDEX]),
     (CLIENT, &[CORE, PROTO]),
-    (BENCH, &[CORE, PROTO, CLIENT]),
+    // The index for its embedder alone: `embed` measures it beside onnxruntime, without a server.
+    (BENCH, &[CORE, PROTO, INDEX, CLIENT]),
     (JEPSEN, &[CORE, PROTO, RAFT, INDEX, NODE, CLIENT, BENCH]),
     (XTASK, &[]),
 ];
