@@ -347,6 +347,8 @@ fn without_word(code: Code) -> Outcome {
 
 fn kind(code: Code, transport: bool, reason: &str) -> Kind {
     match code {
+        // More room or another moment does not help these: ask for less at once.
+        Code::ResourceExhausted if reason.ends_with("_TOO_LARGE") => Kind::Fix,
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
             Kind::Retry
         }
@@ -355,8 +357,8 @@ fn kind(code: Code, transport: bool, reason: &str) -> Kind {
         Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated => Kind::Fix,
         Code::NotFound => Kind::NotFound,
         Code::Aborted | Code::AlreadyExists => Kind::Conflict,
-        // A request id too old to be answered: the caller reads what is stored and asks anew.
-        Code::FailedPrecondition if reason.starts_with("REQUEST_") => Kind::Fix,
+        // The caller reads what is stored and asks anew under a new id.
+        Code::FailedPrecondition if reason == "REQUEST_ID_EXPIRED" => Kind::Fix,
         Code::FailedPrecondition | Code::DataLoss => Kind::Restore,
         Code::Ok | Code::Internal | Code::Unknown | Code::Unimplemented | Code::OutOfRange => {
             Kind::Report

@@ -48,7 +48,8 @@ pub struct Experience {
     pub agent: Option<String>,
     /// The conversation or task it belongs to: experiences of one session are found together.
     pub session: Option<String>,
-    pub scope: Scope,
+    /// Shared if unset.
+    pub scope: Option<Scope>,
     /// Gone after this time, unless pinned.
     pub expires_at: Option<TimeMs>,
     /// Never expires or fades.
@@ -100,7 +101,7 @@ impl Experience {
 
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
-        self.scope = scope;
+        self.scope = Some(scope);
         self
     }
 
@@ -133,10 +134,18 @@ impl Experience {
     pub fn key_in(&self, namespace: &str) -> Result<Key, memorygate_core::name::Error> {
         Ok(Key::of(
             &Namespace::parse(namespace)?,
-            &self.scope.check()?,
+            &self.scope_or_shared()?,
             &Domain::parse(&self.domain)?,
             &self.content,
         ))
+    }
+
+    pub(crate) fn scope_or_shared(
+        &self,
+    ) -> Result<memorygate_core::scope::Scope, memorygate_core::name::Error> {
+        self.scope
+            .as_ref()
+            .map_or(Ok(memorygate_core::scope::Scope::Shared), Scope::check)
     }
 
     /// What is wrong with it, as far as that can be told without a server.
@@ -161,7 +170,7 @@ impl Experience {
                 violations.check(field, Name::parse(name));
             }
         }
-        violations.check("scope", self.scope.check());
+        violations.check("scope", self.scope_or_shared());
         if self.links.len() > limits::LINKS_MAX {
             let actual = self.links.len();
             violations.add("links", Invalid::Links { actual });
@@ -181,7 +190,7 @@ impl Experience {
             metadata: self.metadata.clone(),
             agent: self.agent.clone().unwrap_or_default(),
             session: self.session.clone().unwrap_or_default(),
-            scope: Some(self.scope.to_wire()),
+            scope: self.scope.as_ref().map(Scope::to_wire),
             expires_at: self.expires_at.map(time::to_wire),
             pinned: self.pinned,
             links: self.links.iter().map(link_to_wire).collect(),

@@ -14,6 +14,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
 pub mod client;
+pub mod conformance;
+pub mod context;
 pub mod error;
 pub mod experience;
 pub mod feedback;
@@ -21,6 +23,7 @@ pub mod filter;
 pub mod forget;
 pub mod freshness;
 pub mod get;
+pub mod in_memory;
 pub mod learn;
 pub mod link;
 pub mod list;
@@ -30,6 +33,7 @@ pub mod position;
 pub mod recall;
 pub mod scope;
 pub mod stats;
+pub mod store;
 pub mod time;
 pub mod update;
 
@@ -39,6 +43,7 @@ pub use memorygate_core::{
 
 pub use crate::{
     client::{Client, Settings},
+    context::LearningContext,
     error::{Error, Kind, Outcome, Violation},
     experience::Experience,
     feedback::GiveFeedback,
@@ -46,6 +51,7 @@ pub use crate::{
     forget::Forget,
     freshness::Freshness,
     get::Get,
+    in_memory::InMemoryStore,
     learn::{Learn, LearnReply, LearnStreamReply, Learned},
     link::SetLink,
     list::{List, Page},
@@ -55,5 +61,6 @@ pub use crate::{
     recall::{Recall, RecallReply, Recalled, ScoreParts, Weights},
     scope::{Reader, Scope},
     stats::{NamespaceStats, Stats},
+    store::KnowledgeStore,
     update::Update,
 };

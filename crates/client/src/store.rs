@@ -1,0 +1,133 @@
+//! What an agent needs of a memory, whoever keeps it.
+//!
+//! [`Client`] keeps it on a cluster, [`InMemoryStore`](crate::InMemoryStore) in the process. Both
+//! pass the one suite in [`crate::conformance`], which says what the contract means.
+
+use async_trait::async_trait;
+use memorygate_core::key::Key;
+
+use crate::{
+    client::Client,
+    context::LearningContext,
+    error::{Error, Kind, Outcome},
+    experience::Experience,
+    feedback::GiveFeedback,
+    forget::Forget,
+    get::Get,
+    learn::{Learn, LearnReply},
+    memory::Memory,
+    recall::RecallReply,
+};
+
+/// Where lessons are kept. Everything is done on behalf of the agent and the teams that the context
+/// names, in its namespace.
+#[async_trait]
+pub trait KnowledgeStore: Send + Sync {
+    /// Stores one lesson, or reinforces the memory that it became before. When this returns, it is
+    /// as durable as this store makes anything.
+    async fn store_experience(
+        &self,
+        context: &LearningContext,
+        experience: Experience,
+    ) -> Result<LearnReply, Error> {
+        self.store_experiences(context, vec![experience]).await
+    }
+
+    /// Stores 1 to 256 lessons, all or none.
+    async fn store_experiences(
+        &self,
+        context: &LearningContext,
+        experiences: Vec<Experience>,
+    ) -> Result<LearnReply, Error>;
+
+    /// The memories most relevant to the context's task, best first: 1 to 1000.
+    async fn retrieve_context(
+        &self,
+        context: &LearningContext,
+        limit: usize,
+    ) -> Result<RecallReply, Error>;
+
+    /// One memory; `None` if there is none that the context's agent may see.
+    async fn get(&self, context: &LearningContext, key: Key) -> Result<Option<Memory>, Error>;
+
+    /// Says how useful a memory was: -1 (misled) to 1 (solved it). [`Kind::NotFound`] if there is
+    /// none that the context's agent may see.
+    async fn feedback(
+        &self,
+        context: &LearningContext,
+        key: Key,
+        score: f32,
+        reason: &str,
+    ) -> Result<(), Error>;
+
+    /// Removes a memory for good. [`Kind::NotFound`] if there is none that the context's agent may
+    /// see.
+    async fn forget(&self, context: &LearningContext, key: Key) -> Result<(), Error>;
+}
+
+/// A batch in a context, checked for what only the context can lack.
+pub(crate) fn batch(
+    context: &LearningContext,
+    experiences: Vec<Experience>,
+) -> Result<Learn, Error> {
+    let mut learn = Learn::new(experiences.into_iter().map(|e| context.complete(e)));
+    if learn.experiences.iter().any(|e| e.domain.is_empty()) {
+        return Err(Error::new(
+            Kind::Fix,
+            Outcome::Failed,
+            "learn",
+            "neither the experience nor its context names a domain",
+        ));
+    }
+    learn.namespace.clone_from(&context.namespace);
+    Ok(learn)
+}
+
+#[async_trait]
+impl KnowledgeStore for Client {
+    async fn store_experiences(
+        &self,
+        context: &LearningContext,
+        experiences: Vec<Experience>,
+    ) -> Result<LearnReply, Error> {
+        self.learn(batch(context, experiences)?).await
+    }
+
+    async fn retrieve_context(
+        &self,
+        context: &LearningContext,
+        limit: usize,
+    ) -> Result<RecallReply, Error> {
+        self.recall(&context.recall(limit)).await
+    }
+
+    async fn get(&self, context: &LearningContext, key: Key) -> Result<Option<Memory>, Error> {
+        let get = Get {
+            namespace: context.namespace.clone(),
+            ..Get::new(key)
+                .reader(context.reader())
+                .freshness(context.freshness())
+        };
+        Self::get(self, get).await
+    }
+
+    async fn feedback(
+        &self,
+        context: &LearningContext,
+        key: Key,
+        score: f32,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let mut feedback = GiveFeedback::new(key, score)
+            .reason(reason)
+            .reader(context.reader());
+        feedback.target.namespace.clone_from(&context.namespace);
+        Self::feedback(self, &feedback).await.map(drop)
+    }
+
+    async fn forget(&self, context: &LearningContext, key: Key) -> Result<(), Error> {
+        let mut forget = Forget::new(key).reader(context.reader());
+        forget.target.namespace.clone_from(&context.namespace);
+        Self::forget(self, forget).await.map(drop)
+    }
+}
