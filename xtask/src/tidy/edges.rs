@@ -30,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (NODE, &[CORE, PROTO, RAFT, INDEX]),
     (CLIENT, &[CORE, PROTO]),
     // The index for its embedder alone: `embed` measures it beside onnxruntime, without a server.
+    // The index for its embedder alone, which no call of the API measures by itself.
     (BENCH, &[CORE, PROTO, INDEX, CLIENT]),
     (JEPSEN, &[CORE, PROTO, RAFT, INDEX, NODE, CLIENT, BENCH]),
     (XTASK, &[]),
@@ -69,8 +70,8 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["tokio", "tokio-stream", "futures"],
-        &[PROTO, RAFT, NODE, CLIENT, BENCH, JEPSEN],
-        "the core and the index compute; who calls them decides on which threads",
+        &[PROTO, RAFT, INDEX, NODE, CLIENT, BENCH, JEPSEN],
+        "the core computes; who calls it decides on which threads",
     ),
 ];
 
