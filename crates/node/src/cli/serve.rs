@@ -1,0 +1,64 @@
+//! `memorygate serve`: a node, until a signal or a fatal error ends it.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use memorygate_core::time::TimeMs;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use crate::{
+    node::{self, Node},
+    settings::Settings,
+    telemetry,
+};
+
+pub(super) fn run(settings: Settings) -> anyhow::Result<()> {
+    telemetry::init(&settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start threads")?;
+    let result = runtime.block_on(serve(settings));
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    // Signals are listened to before anything starts, so that none is lost.
+    let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
+    let embedder = node::load_model(&settings).await?;
+    let grace = settings.server.shutdown_grace_ms;
+    let starting = Node::start(settings, embedder, Arc::new(system_clock));
+    let node = tokio::select! {
+        started = starting => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let failure = tokio::select! {
+        _ = terminate.recv() => {
+            info!(signal = "SIGTERM", grace_ms = grace, "stopping");
+            None
+        }
+        _ = interrupt.recv() => {
+            info!(signal = "SIGINT", grace_ms = grace, "stopping");
+            None
+        }
+        reason = node.failed() => {
+            error!(%reason, "stopping because this node must not serve any more");
+            Some(reason)
+        }
+    };
+    node.shutdown().await;
+    info!("stopped");
+    failure.map_or(Ok(()), |reason| Err(anyhow::anyhow!(reason)))
+}
+
+/// The only place where the server reads the wall clock for what it stores.
+fn system_clock() -> TimeMs {
+    let since_1970 = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    TimeMs(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,167 @@
+//! The gRPC server: thin handlers, one file each, over [`Backend`].
+//!
+//! A handler converts the request ([`crate::wire::read`]), calls the module that does the work, and
+//! converts the answer ([`crate::wire::write`]). It decides nothing.
+
+mod feedback;
+mod forget;
+mod get;
+pub mod guard;
+mod learn;
+mod learn_stream;
+mod link;
+mod list;
+mod recall;
+mod stats;
+pub mod status;
+mod update;
+
+use std::sync::Arc;
+
+use memorygate_core::command::Command;
+use memorygate_proto::v1::{self, memory_gate_server::MemoryGate};
+use tonic::{Request, Response, Status, Streaming};
+
+use self::status::Call;
+use crate::{
+    backend::Backend,
+    deadline::Deadline,
+    error::{Error, Violation},
+    mutate::{self, Mutation},
+    wire::write,
+};
+
+/// The service `memorygate.v1.MemoryGate`.
+#[derive(Clone)]
+pub struct Api {
+    pub backend: Arc<Backend>,
+}
+
+#[tonic::async_trait]
+impl MemoryGate for Api {
+    async fn learn(
+        &self,
+        request: Request<v1::LearnRequest>,
+    ) -> Result<Response<v1::LearnResponse>, Status> {
+        learn::learn(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Mutating))
+            .map(Response::new)
+    }
+
+    async fn learn_stream(
+        &self,
+        request: Request<Streaming<v1::LearnRequest>>,
+    ) -> Result<Response<v1::LearnStreamResponse>, Status> {
+        learn_stream::learn_stream(&self.backend, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn recall(
+        &self,
+        request: Request<v1::RecallRequest>,
+    ) -> Result<Response<v1::RecallResponse>, Status> {
+        recall::recall(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Reading))
+            .map(Response::new)
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::GetResponse>, Status> {
+        get::get(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Reading))
+            .map(Response::new)
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListResponse>, Status> {
+        list::list(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Reading))
+            .map(Response::new)
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateRequest>,
+    ) -> Result<Response<v1::MutationResponse>, Status> {
+        update::update(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Mutating))
+            .map(Response::new)
+    }
+
+    async fn feedback(
+        &self,
+        request: Request<v1::FeedbackRequest>,
+    ) -> Result<Response<v1::MutationResponse>, Status> {
+        feedback::feedback(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Mutating))
+            .map(Response::new)
+    }
+
+    async fn forget(
+        &self,
+        request: Request<v1::ForgetRequest>,
+    ) -> Result<Response<v1::MutationResponse>, Status> {
+        forget::forget(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Mutating))
+            .map(Response::new)
+    }
+
+    async fn link(
+        &self,
+        request: Request<v1::LinkRequest>,
+    ) -> Result<Response<v1::MutationResponse>, Status> {
+        link::link(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Mutating))
+            .map(Response::new)
+    }
+
+    async fn stats(
+        &self,
+        request: Request<v1::StatsRequest>,
+    ) -> Result<Response<v1::StatsResponse>, Status> {
+        stats::stats(&self.backend, request)
+            .await
+            .map_err(|e| status::of(&e, Call::Reading))
+            .map(Response::new)
+    }
+}
+
+/// The deadline that the guard set.
+fn deadline<T>(request: &Request<T>) -> Deadline {
+    request
+        .extensions()
+        .get()
+        .copied()
+        .unwrap_or_else(|| Deadline::after(None))
+}
+
+/// The four calls that change one memory differ in their conversion alone.
+async fn mutate<M, C>(
+    backend: &Backend,
+    request: Request<M>,
+    read: impl FnOnce(M) -> Result<Mutation<C>, Violation>,
+    command: impl FnOnce(C) -> Command,
+) -> Result<v1::MutationResponse, Error> {
+    let deadline = deadline(&request);
+    let mutation = read(request.into_inner())?.map(command);
+    let answer = mutate::mutate(backend, mutation, deadline).await?;
+    Ok(v1::MutationResponse {
+        key: answer.key.to_string(),
+        version: answer.version,
+        changed: answer.changed,
+        position: Some(write::position(answer.position)),
+    })
+}

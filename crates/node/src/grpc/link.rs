@@ -1,0 +1,14 @@
+//! `Link`.
+
+use memorygate_core::command::Command;
+use memorygate_proto::v1;
+use tonic::Request;
+
+use crate::{backend::Backend, error::Error, wire::read};
+
+pub(super) async fn link(
+    backend: &Backend,
+    request: Request<v1::LinkRequest>,
+) -> Result<v1::MutationResponse, Error> {
+    super::mutate(backend, request, read::link, Command::Link).await
+}

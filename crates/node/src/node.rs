@@ -1,0 +1,275 @@
+//! A node: everything wired together, started in order and stopped in order.
+//!
+//! ```text
+//! listeners ─▶ HTTP (alive, not ready) ─▶ data directory ─▶ index catches up ─▶ Raft ─▶ gRPC
+//!                                           (one lock)        (in background)
+//! ```
+//!
+//! It is a library, so that tests run a real server in their own process, on ports that the system
+//! chooses and with any embedder.
+
+mod grpc_server;
+mod http_server;
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use memorygate_core::embedding::Embedder;
+use memorygate_index::embed::{MiniLm, pool::Pool};
+use memorygate_raft::{Clock, FreeSpace, Handle, Open, Replica, Statvfs};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tracing::{info, warn};
+
+use crate::{
+    backend::Backend,
+    compute::Compute,
+    error::Error,
+    expiry,
+    health::Health,
+    projection::Projection,
+    settings::{Address, Settings, expand_home, threads_or_cores},
+    telemetry::metrics::{EmbedObserver, Metrics, StorageObserver},
+};
+
+/// Reads of the state that wait for a thread.
+const READS_QUEUE_MAX: usize = 4096;
+
+/// Where in the data directory the index has its checkpoints.
+const INDEX_DIR: &str = "index";
+
+/// A running node. Dropping it stops nothing: call [`Node::shutdown`].
+pub struct Node {
+    backend: Arc<Backend>,
+    pool: Pool,
+    health: Arc<Health>,
+    grpc_address: SocketAddr,
+    http_address: SocketAddr,
+    stop_grpc: oneshot::Sender<()>,
+    stop_http: oneshot::Sender<()>,
+    grpc: JoinHandle<()>,
+    http: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
+    grace: Duration,
+}
+
+/// Loads the model that the settings name, off the asynchronous threads.
+pub async fn load_model(settings: &Settings) -> anyhow::Result<Arc<dyn Embedder>> {
+    let dir = expand_home(&settings.model.dir);
+    let threads = threads_or_cores(settings.model.threads);
+    let load = move || MiniLm::open(&dir, threads);
+    let model = tokio::task::spawn_blocking(load)
+        .await
+        .context("load model")?;
+    Ok(Arc::new(model.context("load model")?))
+}
+
+impl Node {
+    /// Starts a node. When this returns it answers on its addresses; recalls wait until
+    /// [`Node::ready`].
+    pub async fn start(
+        settings: Settings,
+        embedder: Arc<dyn Embedder>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        Self::start_with_disk(settings, embedder, clock, Arc::new(Statvfs)).await
+    }
+
+    /// As [`Node::start`], with a given answer to how much room the disk has.
+    pub async fn start_with_disk(
+        settings: Settings,
+        embedder: Arc<dyn Embedder>,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn FreeSpace>,
+    ) -> anyhow::Result<Self> {
+        settings.check().context("check settings")?;
+        let metrics = Arc::new(Metrics::new());
+        metrics
+            .start_time_seconds
+            .set(clock.now().0 as f64 / 1000.0);
+        let health = Arc::new(Health::new(metrics.clone()));
+        // An address that is in use is said before a large directory is opened.
+        let grpc_listener = bind(&settings.server.grpc_address).await?;
+        let http_listener = bind(&settings.server.http_address).await?;
+        let grpc_address = grpc_listener.local_addr().context("read gRPC address")?;
+        let http_address = http_listener.local_addr().context("read HTTP address")?;
+        let (stop_http, http) = http_server::serve(http_listener, health.clone());
+
+        let model = embedder.model();
+        let opened = open(&settings, &metrics, &clock, &disk).await;
+        let (raft, index) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                http.abort();
+                return Err(error);
+            }
+        };
+        let observer = Arc::new(EmbedObserver(metrics.clone()));
+        let pool = Pool::start(embedder, settings.model.pool(), observer)
+            .context("start embedding threads")?;
+        let backend = Arc::new(Backend {
+            embedder: pool.handle(),
+            reads: Compute::new(
+                "reads",
+                threads_or_cores(settings.recall.threads).max(4),
+                READS_QUEUE_MAX,
+            ),
+            recalls: Compute::new(
+                "recalls",
+                threads_or_cores(settings.recall.threads),
+                settings.recall.queue_max,
+            ),
+            clock,
+            ranking: settings.ranking.clone(),
+            model,
+            message_bytes_max: settings.server.message_bytes_max,
+            metrics: metrics.clone(),
+            raft,
+            index,
+        });
+        health.started(backend.clone());
+        let (stop_grpc, grpc, reporter) =
+            grpc_server::serve(grpc_listener, &settings, &backend, &health).await?;
+        let background = vec![
+            reporter,
+            tokio::spawn(expiry::run(backend.clone())),
+            tokio::spawn(backend.index.clone().watch()),
+        ];
+        let identity = backend.raft.identity();
+        info!(
+            grpc = %grpc_address,
+            http = %http_address,
+            cluster = %identity.cluster_id,
+            node = %format!("{:016x}", identity.node_id),
+            position = backend.raft.position(),
+            model = %format!("{:016x}", model.0),
+            data = %settings.data.dir.display(),
+            version = env!("CARGO_PKG_VERSION"),
+            "node serves",
+        );
+        Ok(Self {
+            backend,
+            pool,
+            health,
+            grpc_address,
+            http_address,
+            stop_grpc,
+            stop_http,
+            grpc,
+            http,
+            background,
+            grace: Duration::from_millis(settings.server.shutdown_grace_ms),
+        })
+    }
+
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// What calls work with, for tests that look behind the API.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// Waits until recalls can be answered: the index has caught up.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.backend.index.ready().await
+    }
+
+    /// Waits until this node must not serve any more, and says why and what to do.
+    pub async fn failed(&self) -> String {
+        let mut fatal = self.backend.raft.fatal();
+        let raft = async {
+            loop {
+                if let Some(fatal) = fatal.borrow_and_update().as_ref() {
+                    return fatal.to_string();
+                }
+                if fatal.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let index = self.backend.index.failed();
+        tokio::select! {
+            reason = raft => reason,
+            reason = index => reason,
+        }
+    }
+
+    /// Stops in order: takes nothing new, finishes what is in work for as long as the grace lasts,
+    /// closes the log, writes the index. The data directory is free when this returns.
+    pub async fn shutdown(self) {
+        self.health.stopping();
+        // A receiver that is gone has stopped by itself.
+        let _ = self.stop_grpc.send(());
+        let mut grpc = self.grpc;
+        if tokio::time::timeout(self.grace, &mut grpc).await.is_err() {
+            warn!(
+                grace_ms = self.grace.as_millis(),
+                "requests are still in work: they are cut off"
+            );
+            grpc.abort();
+        }
+        for task in self.background {
+            task.abort();
+            let _ = task.await;
+        }
+        self.backend.raft.shutdown().await;
+        let (index, pool) = (self.backend.index.clone(), self.pool);
+        let close = move || {
+            index.close();
+            drop(pool);
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
+        if let Err(error) = closed {
+            warn!(%error, "index could not be closed");
+        }
+        let _ = self.stop_http.send(());
+        let _ = self.http.await;
+    }
+}
+
+async fn bind(address: &Address) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address.as_str())
+        .await
+        .with_context(|| format!("listen on {address}"))
+}
+
+/// Opens the data directory, lets the index catch up beside, and takes part in the log.
+async fn open(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+    disk: &Arc<dyn FreeSpace>,
+) -> anyhow::Result<(Handle, Arc<Projection>)> {
+    let dir = expand_home(&settings.data.dir);
+    let open = Open {
+        dir: dir.clone(),
+        settings: settings.raft.clone(),
+        clock: clock.clone(),
+        observer: Arc::new(StorageObserver(metrics.clone())),
+        disk: disk.clone(),
+    };
+    let shown = dir.display().to_string();
+    let replica = tokio::task::spawn_blocking(move || Replica::open(open))
+        .await
+        .context("open data directory")?
+        .with_context(|| format!("open data directory {shown}"))?;
+    let index = Projection::start(
+        &Path::new(&dir).join(INDEX_DIR),
+        &settings.index,
+        replica.state().clone(),
+        replica.identity().cluster_id,
+        metrics.clone(),
+    )
+    .context("start index")?;
+    let address = settings.server.grpc_address.to_string();
+    let raft = replica
+        .start(index.clone(), address)
+        .await
+        .context("start replica")?;
+    Ok((raft, index))
+}

@@ -1,0 +1,123 @@
+//! Recall: from a question to ranked, explained memories.
+//!
+//! ```text
+//! question ── embedder ──▶ vector, word pieces
+//!                │
+//!   one view of index and state at one position
+//!                ▼
+//! candidates ──▶ records, token states ──▶ late interaction ──▶ rank ──▶ fold ──▶ links
+//! (index)        (state snapshot)                               (core)
+//! ```
+//!
+//! Everything after the embedding reads one
+//! [`View`](crate::projection::View), so the same question at the same position has
+//! the same answer, on this node and on every other.
+
+mod answer;
+mod pipeline;
+
+use std::time::Instant;
+
+use memorygate_core::{
+    embedding::{ModelId, QueryEmbedding},
+    filter::Filter,
+    key::Key,
+    memory::{Link, Memory},
+    name::Namespace,
+    rank::{self, Parts, Stage, Stages},
+    scope::Reader,
+};
+
+use crate::{
+    backend::Backend, deadline::Deadline, error::Error, position::Position,
+    telemetry::metrics::stage,
+};
+
+/// A question whose every bound was checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    pub namespace: Namespace,
+    /// This or `vector`, or both.
+    pub text: Option<String>,
+    /// Unit length.
+    pub vector: Option<Vec<f32>>,
+    pub limit: usize,
+    pub reader: Reader,
+    pub filter: Filter,
+    /// With the request's own weights.
+    pub ranking: rank::Settings,
+    pub stages: Stages,
+    pub at_least: Option<Position>,
+    pub follow_links: bool,
+}
+
+/// A memory that answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub key: Key,
+    pub memory: Memory,
+    pub model: ModelId,
+    pub score: f64,
+    pub parts: Parts,
+    pub raw: Raw,
+    /// Near-identical memories that this one stands for.
+    pub folded: Vec<Key>,
+    /// The result that links to it, if that is why it is here.
+    pub linked_from: Option<Link>,
+}
+
+/// Scores before weighting.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Raw {
+    pub dense: f32,
+    pub lexical: f32,
+    pub late: f32,
+}
+
+pub struct Answer {
+    /// Best first, equal ones by key.
+    pub results: Vec<Found>,
+    pub position: Position,
+}
+
+pub async fn recall(backend: &Backend, query: Query, deadline: Deadline) -> Result<Answer, Error> {
+    let embedding = embed(backend, &query, deadline).await?;
+    backend.index_at_least(query.at_least, deadline).await?;
+    let (index, metrics) = (backend.index.clone(), backend.metrics.clone());
+    let work = move || {
+        let view = index.view()?;
+        let results = pipeline::run(&view, &query, embedding.as_ref(), &metrics)?;
+        Ok::<_, Error>((results, view.position()))
+    };
+    let (results, index) = backend.recalls.run(deadline, work).await??;
+    Ok(Answer {
+        results,
+        position: backend.position(index),
+    })
+}
+
+/// `None` where no stage that runs needs a vector.
+async fn embed(
+    backend: &Backend,
+    query: &Query,
+    deadline: Deadline,
+) -> Result<Option<QueryEmbedding>, Error> {
+    if let Some(vector) = &query.vector {
+        let (dense, pieces) = (vector.clone(), Vec::new());
+        return Ok(Some(QueryEmbedding {
+            model: ModelId::GIVEN,
+            dense,
+            pieces,
+        }));
+    }
+    let needed = query.stages.has(Stage::Dense) || query.stages.has(Stage::Late);
+    match &query.text {
+        Some(text) if needed => {
+            let start = Instant::now();
+            let embedding = backend.embed_query(text.clone(), deadline).await?;
+            backend.metrics.stage(stage::EMBED, start.elapsed());
+            Ok(Some(embedding))
+        }
+        Some(_) | None => Ok(None),
+    }
+}

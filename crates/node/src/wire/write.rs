@@ -1,0 +1,111 @@
+//! Answers as the wire has them.
+
+use memorygate_core::{
+    command::learn::Learned,
+    embedding::ModelId,
+    key::Key,
+    memory::{Feedback, Link, Memory},
+    name::{Name, Namespace},
+    rank::Parts,
+    scope::Scope,
+    time::TimeMs,
+};
+use memorygate_proto::v1;
+use prost_types::Timestamp;
+
+use crate::{position::Position, recall::Raw};
+
+pub fn position(position: Position) -> v1::Position {
+    v1::Position {
+        cluster_id: position.cluster_id.to_string(),
+        group: position.group,
+        index: position.index,
+    }
+}
+
+pub fn time(time: TimeMs) -> Timestamp {
+    Timestamp {
+        seconds: time.0.div_euclid(1000),
+        nanos: (time.0.rem_euclid(1000) * 1_000_000) as i32,
+    }
+}
+
+pub fn learned(learned: &Learned) -> v1::Learned {
+    v1::Learned {
+        key: learned.key.to_string(),
+        created: learned.created,
+        version: learned.version,
+        occurrences: learned.occurrences,
+    }
+}
+
+pub fn memory(namespace: &Namespace, key: Key, memory: Memory, model: ModelId) -> v1::Memory {
+    let name = |name: Option<Name>| name.map(|n| n.as_str().to_owned()).unwrap_or_default();
+    v1::Memory {
+        key: key.to_string(),
+        namespace: namespace.to_string(),
+        scope: Some(scope(&memory.scope)),
+        domain: memory.domain.to_string(),
+        occurred_at: Some(time(memory.occurred_at)),
+        importance: memory.importance,
+        agent: name(memory.agent),
+        session: name(memory.session),
+        links: memory.links.iter().map(link).collect(),
+        expires_at: memory.expires_at.map(time),
+        pinned: memory.pinned,
+        version: memory.version,
+        occurrences: memory.occurrences,
+        last_seen_at: Some(time(memory.last_seen_at)),
+        feedback: Some(feedback(&memory.feedback)),
+        created_at: Some(time(memory.created.at)),
+        created_index: memory.created.index,
+        updated_at: Some(time(memory.updated_at)),
+        model: format!("{:016x}", model.0),
+        metadata: memory.metadata,
+        content: memory.content,
+    }
+}
+
+fn scope(scope: &Scope) -> v1::Scope {
+    let kind = match scope {
+        Scope::Shared => v1::scope::Kind::Shared(true),
+        Scope::Team(name) => v1::scope::Kind::Team(name.to_string()),
+        Scope::Agent(name) => v1::scope::Kind::Agent(name.to_string()),
+    };
+    v1::Scope { kind: Some(kind) }
+}
+
+pub fn link(link: &Link) -> v1::LinkTarget {
+    v1::LinkTarget {
+        relation: link.relation.as_str().to_owned(),
+        key: link.target.to_string(),
+    }
+}
+
+fn feedback(feedback: &Feedback) -> v1::FeedbackSummary {
+    v1::FeedbackSummary {
+        count: feedback.count,
+        positive: feedback.positive,
+        negative: feedback.negative,
+        usefulness: feedback.usefulness(),
+    }
+}
+
+/// The parts are rounded to single precision one by one, so they sum to the score as far as single
+/// precision can tell.
+pub fn parts(parts: &Parts, raw: &Raw) -> v1::ScoreParts {
+    v1::ScoreParts {
+        late: parts.late as f32,
+        lexical: parts.lexical as f32,
+        dense: parts.dense as f32,
+        expansion: parts.expansion as f32,
+        session: parts.session as f32,
+        recency: parts.recency as f32,
+        importance: parts.importance as f32,
+        usefulness: parts.usefulness as f32,
+        link: parts.link as f32,
+        raw_dense: raw.dense,
+        raw_lexical: raw.lexical,
+        raw_late: raw.late,
+    }
+}
