@@ -1,32 +1,40 @@
 //! The data directory: its layout, its identity, and the lock that keeps a second server out.
 //!
 //! ```text
-//! DIR/lock                    held (flock) while a server runs
-//! DIR/identity                JSON: format, cluster id, node id, incarnation, formed
-//! DIR/log/                    RocksDB: votes and log entries, every write synced
-//! DIR/seal                    what the log last acknowledged, to tell damage from a torn tail
-//! DIR/state/current           names the generation in use
-//! DIR/state/GENERATION/       RocksDB: the replicated state
-//! DIR/snapshots/INDEX-TERM/   checkpoints of the state, each with its manifest
-//! DIR/staging/                what is being built or received; emptied at start
+//! DIR/lock                         held (flock) while a server runs
+//! DIR/identity                     JSON: format, cluster id, node id, incarnation, formed
+//! DIR/group-0/log/                 RocksDB: votes and log entries, every write synced
+//! DIR/group-0/seal                 what the log acknowledged, to tell damage from a torn tail
+//! DIR/group-0/state/current        names the generation in use
+//! DIR/group-0/state/GENERATION/    RocksDB: the replicated state
+//! DIR/group-0/snapshots/T-N-INDEX/ copies of the state, each with its manifest
+//! DIR/group-0/staging/             what is being built or received; emptied at start
 //! ```
 //!
-//! The identity is written once, and last of all when a directory is made: a directory that was
-//! formed and misses a part is refused, never filled up with an empty one, since a node that lost
-//! its log could vote twice.
+//! A directory whose node was once a member and that misses a part is refused, never filled up with
+//! an empty one: a node that lost its log could vote twice.
 
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
+
 /// The layout that this program reads and writes.
 pub const FORMAT: u32 = 1;
+
+/// The one Raft group there is, so far.
+pub(crate) const GROUP: u64 = 0;
+
+const IDENTITY: &str = "identity";
+const LOCK: &str = "lock";
 
 /// Names a cluster: 128 random bits, shown as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -134,6 +142,7 @@ pub enum OpenError {
     Corrupt { path: PathBuf, reason: String },
     #[error(transparent)]
     Settings(#[from] crate::settings::Invalid),
+    /// The machine refused something; the data may be whole.
     #[error("{action} {}: {source}", path.display())]
     Io {
         action: &'static str,
@@ -155,6 +164,305 @@ impl OpenError {
         Self::Corrupt {
             path: path.to_owned(),
             reason: reason.to_string(),
+        }
+    }
+}
+
+/// Keeps other servers out of a data directory until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+
+/// A data directory that this process alone uses.
+pub(crate) struct DataDir {
+    path: PathBuf,
+    identity: Identity,
+    lock: Arc<Lock>,
+}
+
+impl DataDir {
+    /// Opens a data directory, or makes an empty directory one.
+    pub(crate) fn open(path: &Path, expected: Option<ClusterId>) -> Result<Self, OpenError> {
+        fs::create_dir_all(path).map_err(|error| OpenError::io("create", path, error))?;
+        refuse_foreign(path)?;
+        let lock = lock(path)?;
+        let identity = match read_identity(path)? {
+            Some(identity) => identity,
+            // An empty directory where there should be data is most likely not mounted.
+            None if expected.is_some() => {
+                return Err(OpenError::Incomplete {
+                    path: path.to_owned(),
+                    missing: "its identity, and expected_cluster_id is set",
+                });
+            }
+            None => {
+                let identity = Identity {
+                    format: FORMAT,
+                    cluster_id: ClusterId::random(),
+                    node_id: rand::random(),
+                    incarnation: rand::random(),
+                    formed: false,
+                };
+                write_identity(path, &identity)?;
+                identity
+            }
+        };
+        check_identity(path, &identity, expected)?;
+        Self::with_group(path, identity, lock)
+    }
+
+    /// Opens a data directory that is there.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        let Some(identity) = read_identity(path)? else {
+            return Err(OpenError::Incomplete {
+                path: path.to_owned(),
+                missing: "its identity",
+            });
+        };
+        let lock = lock(path)?;
+        check_identity(path, &identity, None)?;
+        Self::with_group(path, identity, lock)
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn lock(&self) -> Arc<Lock> {
+        self.lock.clone()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the one group lives.
+    pub(crate) fn group(&self) -> PathBuf {
+        self.path.join(format!("group-{GROUP}"))
+    }
+
+    /// Notes that the node is a member of its cluster now.
+    pub(crate) fn set_formed(&mut self) -> Result<(), OpenError> {
+        self.identity.formed = true;
+        write_identity(&self.path, &self.identity)
+    }
+
+    fn with_group(path: &Path, identity: Identity, lock: Lock) -> Result<Self, OpenError> {
+        let dir = Self {
+            path: path.to_owned(),
+            identity,
+            lock: Arc::new(lock),
+        };
+        let group = dir.group();
+        if !group.exists() {
+            if identity.formed {
+                return Err(OpenError::Incomplete {
+                    path: group,
+                    missing: "the log and the state",
+                });
+            }
+            fs::create_dir(&group)
+                .and_then(|()| durable::sync_dir(path))
+                .map_err(|error| OpenError::io("create", &group, error))?;
+        }
+        Ok(dir)
+    }
+}
+
+/// A directory with anything else in it and no identity is somebody's.
+fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    if path.join(IDENTITY).exists() {
+        return Ok(());
+    }
+    let list = |error| OpenError::io("list", path, error);
+    for entry in fs::read_dir(path).map_err(list)? {
+        let found = entry.map_err(list)?.file_name();
+        let found = found.to_string_lossy();
+        // A start that was interrupted leaves the former, a new file system the latter.
+        if ![LOCK, "identity.new", "lost+found"].contains(&found.as_ref()) {
+            return Err(OpenError::Foreign {
+                path: path.to_owned(),
+                found: found.into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<Lock, OpenError> {
+    let name = path.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    let file = options
+        .open(&name)
+        .map_err(|error| OpenError::io("open", &name, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(OpenError::io("lock", &name, error)),
+    }
+}
+
+fn read_identity(path: &Path) -> Result<Option<Identity>, OpenError> {
+    /// What every format has.
+    #[derive(Deserialize)]
+    struct AnyFormat {
+        format: u32,
+    }
+    let name = path.join(IDENTITY);
+    let bytes = match fs::read(&name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(|error| OpenError::io("read", &name, error))?,
+    };
+    let corrupt = |error: serde_json::Error| OpenError::corrupt(&name, error);
+    let AnyFormat { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
+    if format > FORMAT {
+        return Err(OpenError::NewerFormat {
+            path: path.to_owned(),
+            actual: format,
+        });
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
+}
+
+fn check_identity(
+    path: &Path,
+    identity: &Identity,
+    expected: Option<ClusterId>,
+) -> Result<(), OpenError> {
+    match expected {
+        Some(expected) if expected != identity.cluster_id => Err(OpenError::OtherCluster {
+            path: path.to_owned(),
+            actual: identity.cluster_id,
+            expected,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn write_identity(path: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let name = path.join(IDENTITY);
+    let mut text = serde_json::to_string_pretty(identity).expect("numbers are always JSON");
+    text.push('\n');
+    durable::replace(&name, text.as_bytes()).map_err(|error| OpenError::io("write", &name, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity_text(path: &Path) -> String {
+        fs::read_to_string(path.join(IDENTITY)).unwrap()
+    }
+
+    fn refusal(path: &Path, expected: Option<ClusterId>) -> String {
+        let error = DataDir::open(path, expected).err().unwrap();
+        error.to_string().replace(&path.display().to_string(), "DIR")
+    }
+
+    #[test]
+    fn an_identity_is_made_once_and_its_bytes_never_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new");
+        let first = *DataDir::open(&path, None).unwrap().identity();
+        let again = *DataDir::open(&path, None).unwrap().identity();
+        assert_eq!(first, again);
+        let fixed = Identity {
+            format: 1,
+            cluster_id: ClusterId(0xcd),
+            node_id: 2,
+            incarnation: 3,
+            formed: true,
+        };
+        write_identity(&path, &fixed).unwrap();
+        let expected = concat!(
+            "{\n  \"format\": 1,\n",
+            "  \"cluster_id\": \"000000000000000000000000000000cd\",\n",
+            "  \"node_id\": 2,\n  \"incarnation\": 3,\n  \"formed\": true\n}\n",
+        );
+        assert_eq!(identity_text(&path), expected);
+        assert_eq!(read_identity(&path).unwrap(), Some(fixed));
+    }
+
+    #[test]
+    fn a_second_server_is_kept_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path(), None).unwrap();
+        assert_eq!(
+            refusal(dir.path(), None),
+            "data directory DIR is in use by another server"
+        );
+        let existing = DataDir::open_existing(dir.path()).err().unwrap();
+        assert!(matches!(existing, OpenError::Locked { .. }));
+        drop(first);
+        assert!(DataDir::open(dir.path(), None).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
+        fs::write(dir.path().join("photo.jpg"), b"x").unwrap();
+        assert_eq!(
+            refusal(dir.path(), None),
+            "data directory DIR holds \"photo.jpg\" and no identity: it is not a data directory, \
+             choose an empty one"
+        );
+        assert!(!dir.path().join(LOCK).exists(), "nothing was changed");
+        fs::remove_file(dir.path().join("photo.jpg")).unwrap();
+        assert!(DataDir::open(dir.path(), None).is_ok());
+        let empty = tempfile::tempdir().unwrap();
+        let error = DataDir::open_existing(empty.path()).err().unwrap();
+        assert!(matches!(error, OpenError::Incomplete { .. }), "{error}");
+    }
+
+    #[test]
+    fn another_cluster_a_newer_format_and_damage_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = refusal(dir.path(), Some(ClusterId(1)));
+        assert!(empty.contains("misses its identity"), "{empty}");
+        let actual = DataDir::open(dir.path(), None).unwrap().identity().cluster_id;
+        assert!(DataDir::open(dir.path(), Some(actual)).is_ok());
+        assert_eq!(
+            refusal(dir.path(), Some(ClusterId(1))),
+            format!(
+                "data directory DIR belongs to cluster {actual}, expected {}: check the path and \
+                 the expected_cluster_id setting",
+                ClusterId(1)
+            )
+        );
+        let newer = r#"{"format": 2, "something": "new"}"#;
+        fs::write(dir.path().join(IDENTITY), newer).unwrap();
+        assert_eq!(
+            refusal(dir.path(), None),
+            "data directory DIR has format 2, this program reads up to 1: start a newer version of it"
+        );
+        fs::write(dir.path().join(IDENTITY), "{").unwrap();
+        let corrupt = refusal(dir.path(), None);
+        assert!(corrupt.starts_with("DIR/identity is corrupt"), "{corrupt}");
+    }
+
+    #[test]
+    fn a_member_that_lost_its_data_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut data = DataDir::open(dir.path(), None).unwrap();
+        data.set_formed().unwrap();
+        let group = data.group();
+        drop(data);
+        assert!(DataDir::open(dir.path(), None).is_ok());
+        fs::remove_dir(group).unwrap();
+        let lost = refusal(dir.path(), None);
+        assert!(lost.contains("misses the log and the state"), "{lost}");
+    }
+
+    #[test]
+    fn a_cluster_id_is_read_back_from_its_text() {
+        let id = ClusterId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "+0000000000000000000000000000000", "xyz"] {
+            let error = bad.parse::<ClusterId>().unwrap_err();
+            assert!(error.to_string().contains("is not 32 hexadecimal digits"));
         }
     }
 }

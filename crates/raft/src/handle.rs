@@ -1,15 +1,100 @@
-//! How the rest of the node uses the replicated log.
+//! How the rest of the node uses the replicated log, and what keeps it running.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use memorygate_core::{apply::Reply, command::Command, request::RequestId};
-use tokio::sync::watch;
+use memorygate_core::{
+    apply::Reply,
+    command::{Command, Envelope},
+    limits::COMMAND_BYTES_MAX,
+    request::RequestId,
+};
+use openraft::{
+    Raft, RaftMetrics, ReadPolicy, ServerState,
+    async_runtime::watch::WatchReceiver as _,
+    error::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError},
+    raft::ClientWriteResult,
+};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore, TryAcquireError, oneshot, watch},
+    time::{Instant, interval, sleep, timeout},
+};
+use tracing::{error, warn};
 
-use crate::{dir::Identity, disk::StorageFull, fatal::Fatal, state::State};
+use crate::{
+    clock::Clock,
+    dir::Identity,
+    disk::{Guard, StorageFull},
+    fatal::{Alarm, Fatal, FatalKind},
+    log_store::{Log, Stats},
+    settings::Settings,
+    snapshots::{SnapshotFiles, Snapshots},
+    state::State,
+    state_machine::StateMachine,
+    types::{Proposal, Shares, TypeConfig, Waiter},
+};
+
+/// How often it is looked whether a snapshot is due.
+const SNAPSHOT_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after a failed attempt the next snapshot is tried.
+const SNAPSHOT_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How long openraft may take to note a snapshot that was built.
+const SNAPSHOT_NOTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for what runs to let go of the files.
+const CLOSED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running replica. Clones share it.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    raft: Raft<TypeConfig, StateMachine>,
+    state: State,
+    snapshots: Arc<Snapshots>,
+    identity: Identity,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    guard: Guard,
+    log: Weak<Log>,
+    log_stats: Arc<Stats>,
+    alarm: Alarm,
+    /// Bound what is proposed and not answered.
+    proposals: Arc<Semaphore>,
+    proposal_bytes: Arc<Semaphore>,
+    /// One snapshot is built at a time.
+    snapshot: AsyncMutex<()>,
+    /// Log bytes, since the start, when the last snapshot was built.
+    snapshot_at_bytes: AtomicU64,
+    is_stopping: watch::Sender<bool>,
+    /// Resolve when the log and the state machine are let go of.
+    closed: AsyncMutex<Vec<oneshot::Receiver<()>>>,
+}
+
+/// What a handle is made of.
+pub(crate) struct Running {
+    pub(crate) raft: Raft<TypeConfig, StateMachine>,
+    pub(crate) state: State,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) guard: Guard,
+    pub(crate) log: Weak<Log>,
+    pub(crate) log_stats: Arc<Stats>,
+    pub(crate) alarm: Alarm,
+    pub(crate) closed: [oneshot::Receiver<()>; 2],
+}
 
 /// A proposal that was committed and applied on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,78 +207,430 @@ pub struct SnapshotInfo {
     pub bytes: u64,
 }
 
+/// Why no snapshot was built. What was there stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     #[error("nothing is applied yet")]
     Empty,
+    #[error("build snapshot: {reason}")]
+    Failed { reason: String },
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
 impl Handle {
+    pub(crate) fn new(running: Running) -> Self {
+        let Running {
+            raft,
+            state,
+            snapshots,
+            identity,
+            settings,
+            clock,
+            guard,
+            log,
+            log_stats,
+            alarm,
+            closed,
+        } = running;
+        let bytes = usize::try_from(settings.in_flight_bytes_max).unwrap_or(usize::MAX);
+        let shared = Arc::new(Shared {
+            raft,
+            state,
+            snapshots,
+            identity,
+            clock,
+            guard,
+            log,
+            log_stats,
+            alarm,
+            proposals: Arc::new(Semaphore::new(settings.in_flight_max)),
+            proposal_bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
+            settings,
+            snapshot: AsyncMutex::new(()),
+            snapshot_at_bytes: AtomicU64::new(0),
+            is_stopping: watch::Sender::new(false),
+            closed: AsyncMutex::new(closed.into()),
+        });
+        let handle = Self { shared };
+        tokio::spawn(watch_consensus(handle.clone()));
+        tokio::spawn(stop_when_fatal(handle.clone()));
+        tokio::spawn(keep_snapshots(handle.clone()));
+        handle
+    }
+
     /// Stamps `command` with the clock, appends it to the log and waits until it is applied.
     ///
     /// An id given as `request` makes a repeat get the first answer. Acknowledged means: synced to
-    /// the disks of a quorum.
+    /// the disks of a quorum. Dropping the future does not take the proposal back.
     pub async fn propose(
         &self,
-        _command: Command,
-        _request: Option<RequestId>,
+        command: Command,
+        request: Option<RequestId>,
     ) -> Result<Applied, ProposeError> {
-        todo!()
+        let shared = &self.shared;
+        self.check_running()
+            .map_err(|Stopped { reason }| ProposeError::Stopped { reason })?;
+        shared.guard.check()?;
+        let envelope = Envelope {
+            time: shared.clock.now(),
+            request,
+            command,
+        };
+        let bytes = envelope.to_bytes();
+        if bytes.len() > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge {
+                actual: bytes.len(),
+                max: COMMAND_BYTES_MAX,
+            });
+        }
+        let shares = self.share(bytes.len())?;
+        let (waiter, answer) = Waiter::new(Some(shares));
+        let handed_over = shared
+            .raft
+            .client_write_ff(Proposal(bytes.into()), Some(waiter));
+        handed_over.await.map_err(|error| ProposeError::Stopped {
+            reason: error.to_string(),
+        })?;
+        let deadline = Duration::from_millis(shared.settings.propose_timeout_ms);
+        match timeout(deadline, answer).await {
+            Ok(Ok(result)) => applied(result),
+            Ok(Err(_)) => Err(ProposeError::Unknown {
+                reason: self.stopped().reason,
+            }),
+            Err(_) => Err(ProposeError::Unknown {
+                reason: format!("no answer within {} ms", deadline.as_millis()),
+            }),
+        }
     }
 
     /// Confirms with a quorum that this node still leads, and waits until it has applied all that
     /// was committed when it was asked. What is read here after it, at the position returned or a
     /// later one, is linearizable.
     pub async fn linearizable(&self) -> Result<u64, BarrierError> {
-        todo!()
+        self.check_running()?;
+        let read = self.shared.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match read.await {
+            Ok(read) => Ok(read.index()),
+            Err(RaftError::Fatal(error)) => Err(BarrierError::Stopped(Stopped {
+                reason: error.to_string(),
+            })),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(BarrierError::NotLeader {
+                    leader: peer(forward),
+                })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(error))) => {
+                Err(BarrierError::NoQuorum {
+                    reason: error.to_string(),
+                })
+            }
+        }
     }
 
     /// Waits until this node has applied `position`. It has no deadline of its own.
-    pub async fn wait_applied(&self, _position: u64) -> Result<(), Stopped> {
-        todo!()
+    pub async fn wait_applied(&self, position: u64) -> Result<(), Stopped> {
+        let mut applied = self.shared.state.watch_applied();
+        let mut stopping = self.shared.is_stopping.subscribe();
+        let mut fatal = self.fatal();
+        tokio::select! {
+            biased;
+            reached = applied.wait_for(|applied| *applied >= position) => {
+                reached.map(drop).map_err(|_| self.stopped())
+            }
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => Err(self.stopped()),
+            _ = fatal.wait_for(Option::is_some) => Err(self.stopped()),
+        }
     }
 
     /// Index of the last entry applied here.
     pub fn position(&self) -> u64 {
-        todo!()
+        self.shared.state.applied()
     }
 
     pub fn state(&self) -> &State {
-        todo!()
+        &self.shared.state
     }
 
     pub fn identity(&self) -> &Identity {
-        todo!()
+        &self.shared.identity
     }
 
     pub fn is_leader(&self) -> bool {
-        todo!()
+        self.shared.raft.is_leader()
     }
 
     pub fn metrics(&self) -> Metrics {
-        todo!()
+        let shared = &self.shared;
+        let watched = shared.raft.metrics();
+        let raft: RaftMetrics<TypeConfig> = watched.borrow_watched().clone();
+        let index = |log_id: Option<crate::types::LogId>| log_id.map_or(0, |log_id| log_id.index);
+        let leader = raft.current_leader.map(|node_id| {
+            let node = raft.membership_config.membership().get_node(&node_id);
+            Peer {
+                node_id,
+                address: node.map(|node| node.address.clone()).unwrap_or_default(),
+            }
+        });
+        let in_flight_bytes_max = shared.settings.in_flight_bytes_max;
+        let bytes_left = shared.proposal_bytes.available_permits() as u64;
+        Metrics {
+            node_id: raft.id,
+            role: match raft.state {
+                _ if raft.running_state.is_err() => Role::Stopped,
+                ServerState::Leader => Role::Leader,
+                ServerState::Follower => Role::Follower,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Learner => Role::Learner,
+                ServerState::Shutdown => Role::Stopped,
+            },
+            term: raft.current_term,
+            leader,
+            last_log: raft.last_log_index.unwrap_or(0),
+            committed: index(raft.local_committed),
+            applied: shared.state.applied(),
+            snapshot: index(raft.snapshot),
+            purged: index(raft.purged),
+            in_flight: shared.settings.in_flight_max - shared.proposals.available_permits(),
+            in_flight_bytes: in_flight_bytes_max.saturating_sub(bytes_left),
+            log_syncs: shared.log_stats.syncs.load(Ordering::Relaxed),
+            log_entries: shared.log_stats.entries.load(Ordering::Relaxed),
+            log_bytes: shared.log_stats.bytes.load(Ordering::Relaxed),
+            disk_free_bytes: shared.guard.free_bytes(),
+        }
     }
 
     /// Fires once, when the node must stop serving.
     pub fn fatal(&self) -> watch::Receiver<Option<Arc<Fatal>>> {
-        todo!()
+        self.shared.alarm.watch()
     }
 
     /// Whether writes are refused for want of room now.
     pub fn storage_full(&self) -> Option<StorageFull> {
-        todo!()
+        self.shared.guard.check().err()
     }
 
     /// Builds a snapshot of the state as it is now, beside the running writes.
     pub async fn snapshot_now(&self) -> Result<SnapshotInfo, SnapshotError> {
-        todo!()
+        let files = self.build_snapshot().await?;
+        Ok(SnapshotInfo {
+            position: files.manifest().log_id.index,
+            path: files.path().to_owned(),
+            bytes: files.manifest().bytes(),
+        })
     }
 
-    /// Stops in order: what is in flight ends as unknown. When this returns and every [`State`] and
-    /// snapshot of it was dropped, the data directory can be opened again.
+    /// Stops in order: what is in flight ends as unknown. When this returns and every handle,
+    /// [`State`] and snapshot of it was dropped, the data directory can be opened again.
     pub async fn shutdown(&self) {
-        todo!()
+        self.shared.is_stopping.send_replace(true);
+        if let Err(error) = self.shared.raft.shutdown().await {
+            warn!(%error, "consensus did not stop in order");
+        }
+        // Whoever comes second waits for the first.
+        for closed in self.shared.closed.lock().await.drain(..) {
+            // It resolves with an error, because what is dropped sends nothing.
+            if timeout(CLOSED_WITHIN, closed).await.is_err() {
+                warn!(waited = ?CLOSED_WITHIN, "files are still in use after the stop");
+            }
+        }
+    }
+
+    /// Stands for election until this node leads and has applied all that it has committed.
+    pub(crate) async fn lead(&self, deadline: Instant) -> Result<(), BarrierError> {
+        let mut metrics = self.shared.raft.metrics();
+        let _ = self.shared.raft.trigger().elect(false).await;
+        loop {
+            match self.linearizable().await {
+                Ok(_) => return Ok(()),
+                Err(BarrierError::Stopped(stopped)) => return Err(stopped.into()),
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => {}
+            }
+            // Whatever changes next may be the election.
+            let _ = tokio::time::timeout_at(deadline, metrics.changed()).await;
+        }
+    }
+
+    fn share(&self, bytes: usize) -> Result<Shares, ProposeError> {
+        let shared = &self.shared;
+        let wanted = u32::try_from(bytes).expect("a command has at most 8 MiB");
+        let overloaded = |_: TryAcquireError| {
+            let in_flight_bytes_max = shared.settings.in_flight_bytes_max;
+            let bytes_left = shared.proposal_bytes.available_permits() as u64;
+            ProposeError::Overloaded {
+                in_flight: shared.settings.in_flight_max - shared.proposals.available_permits(),
+                in_flight_bytes: in_flight_bytes_max.saturating_sub(bytes_left),
+            }
+        };
+        let proposal = shared.proposals.clone().try_acquire_owned();
+        let proposal = proposal.map_err(overloaded)?;
+        let bytes = shared.proposal_bytes.clone().try_acquire_many_owned(wanted);
+        Ok(Shares {
+            _proposal: proposal,
+            _bytes: bytes.map_err(overloaded)?,
+        })
+    }
+
+    fn check_running(&self) -> Result<(), Stopped> {
+        if *self.shared.is_stopping.borrow() || self.shared.alarm.raised().is_some() {
+            Err(self.stopped())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn stopped(&self) -> Stopped {
+        Stopped {
+            reason: match self.shared.alarm.raised() {
+                Some(fatal) => fatal.to_string(),
+                None => "it was shut down".to_owned(),
+            },
+        }
+    }
+
+    async fn build_snapshot(&self) -> Result<Arc<SnapshotFiles>, SnapshotError> {
+        let shared = &self.shared;
+        let _one_at_a_time = shared.snapshot.lock().await;
+        self.check_running()?;
+        let (Some(applied), _) = shared.state.last_applied() else {
+            return Err(SnapshotError::Empty);
+        };
+        if let Some(latest) = shared.snapshots.latest()
+            && latest.manifest().log_id == applied
+        {
+            return Ok(latest);
+        }
+        let log_bytes = shared.log_stats.bytes.load(Ordering::Relaxed);
+        let (state, snapshots) = (shared.state.clone(), shared.snapshots.clone());
+        // Built here and not by openraft, to which a failed snapshot is the end of the node.
+        let built = tokio::task::spawn_blocking(move || snapshots.build(&state)).await;
+        let failed = |reason: &dyn std::fmt::Display| SnapshotError::Failed {
+            reason: reason.to_string(),
+        };
+        let files = built
+            .map_err(|error| failed(&error))?
+            .map_err(|error| failed(&error))?;
+        shared.snapshots.set_prepared(files.clone());
+        let log_id = files.manifest().log_id;
+        let triggered = shared.raft.trigger().snapshot().await;
+        triggered.map_err(|_| self.stopped())?;
+        let wait = shared.raft.wait(Some(SNAPSHOT_NOTED_WITHIN));
+        let noted = wait.metrics(|metrics| metrics.snapshot >= Some(log_id), "snapshot is noted");
+        if let Err(error) = noted.await {
+            warn!(%error, "snapshot was built and is not used to shorten the log yet");
+        }
+        shared.snapshot_at_bytes.store(log_bytes, Ordering::Relaxed);
+        Ok(files)
+    }
+}
+
+fn applied(result: ClientWriteResult<TypeConfig>) -> Result<Applied, ProposeError> {
+    match result {
+        Ok(response) => {
+            let reply = response.data.0.expect("applying a command gives a reply");
+            Ok(Applied {
+                index: response.log_id.index,
+                reply: Arc::unwrap_or_clone(reply),
+            })
+        }
+        Err(ClientWriteError::ForwardToLeader(forward)) => Err(ProposeError::NotLeader {
+            leader: peer(forward),
+        }),
+        Err(
+            error @ (ClientWriteError::LogEntryDiscarded(_)
+            | ClientWriteError::ChangeMembershipError(_)
+            | ClientWriteError::PreconditionFailed(_)),
+        ) => Err(ProposeError::Unknown {
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn peer(forward: ForwardToLeader<TypeConfig>) -> Option<Peer> {
+    let (node_id, node) = (forward.leader_id?, forward.leader_node?);
+    Some(Peer {
+        node_id,
+        address: node.address,
+    })
+}
+
+/// Raises the alarm when openraft stops by itself.
+async fn watch_consensus(handle: Handle) {
+    let mut stopping = handle.shared.is_stopping.subscribe();
+    let mut metrics = handle.shared.raft.metrics();
+    loop {
+        let running = metrics.borrow_and_update().running_state.clone();
+        if let Err(error) = running
+            && !*stopping.borrow()
+        {
+            handle
+                .shared
+                .alarm
+                .raise(FatalKind::Consensus, error.to_string());
+            return;
+        }
+        // Metrics change with every commit; a look now and then is enough.
+        sleep(Duration::from_millis(100)).await;
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() { return },
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+        }
+    }
+}
+
+/// A node that must not serve must not lead either.
+async fn stop_when_fatal(handle: Handle) {
+    let mut stopping = handle.shared.is_stopping.subscribe();
+    let mut fatal = handle.fatal();
+    tokio::select! {
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+        _ = fatal.wait_for(Option::is_some) => {}
+    }
+    if let Some(fatal) = handle.shared.alarm.raised() {
+        error!(%fatal, "node stops");
+    }
+    handle.shutdown().await;
+}
+
+/// Builds a snapshot when the log has grown enough or the last one is old.
+async fn keep_snapshots(handle: Handle) {
+    let shared = &handle.shared;
+    let settings = &shared.settings;
+    let mut stopping = shared.is_stopping.subscribe();
+    let mut ticks = interval(SNAPSHOT_LOOK_EVERY);
+    let every = Duration::from_secs(settings.snapshot_interval_s);
+    // What was appended before the start and may not be in a snapshot.
+    let mut bytes_before = shared.log.upgrade().map_or(0, |log| log.disk_bytes());
+    let mut last = Instant::now();
+    let mut not_before = last;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+        }
+        let position = shared.state.applied();
+        let covered = shared
+            .snapshots
+            .latest()
+            .map_or(0, |latest| latest.manifest().log_id.index);
+        let at_bytes = shared.snapshot_at_bytes.load(Ordering::Relaxed);
+        let log_bytes = shared.log_stats.bytes.load(Ordering::Relaxed);
+        let grown = bytes_before + log_bytes.saturating_sub(at_bytes);
+        let is_due = grown >= settings.snapshot_log_bytes || last.elapsed() >= every;
+        if position <= covered || !is_due || Instant::now() < not_before {
+            continue;
+        }
+        match handle.build_snapshot().await {
+            Ok(_) => {
+                bytes_before = 0;
+                last = Instant::now();
+            }
+            Err(SnapshotError::Stopped(_)) => return,
+            Err(error) => {
+                warn!(%error, "snapshot failed, the log is not shortened");
+                not_before = Instant::now() + SNAPSHOT_RETRY_AFTER;
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+pub mod check;
 pub mod clock;
 pub mod dir;
 pub mod disk;
@@ -28,7 +29,18 @@ pub mod replica;
 pub mod settings;
 pub mod state;
 
+mod durable;
+mod failpoint;
+mod kv;
+mod log_store;
+mod network;
+mod rocks;
+mod snapshots;
+mod state_machine;
+mod types;
+
 pub use self::{
+    check::check,
     clock::Clock,
     dir::{ClusterId, Identity, OpenError},
     disk::{FreeSpace, Statvfs, StorageFull},
@@ -43,3 +55,6 @@ pub use self::{
     settings::Settings,
     state::{Changed, Journal, State, StateSnapshot, StoredMemory},
 };
+
+#[cfg(test)]
+mod tests;

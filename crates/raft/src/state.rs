@@ -1,154 +1,540 @@
-//! The durable state as readers see it.
+//! The durable state: the one place where committed entries become rows.
+//!
+//! ```text
+//! entries ──▶ core::apply over Rows ──▶ one batch: rows, last applied, membership, digest, journal
+//!                                         │
+//!                                         ├─▶ StateSnapshot ──▶ readers
+//!                                         └─▶ Effects       ──▶ the index
+//! ```
+//!
+//! Writes are not synced: after a power cut the log repeats what is missing, and the log is purged
+//! only up to where [`State::make_durable`] says that the state survives one. An entry that cannot
+//! be read, or a row that cannot, stops the node; nothing is ever skipped.
 
-use std::sync::Arc;
+pub(crate) mod generation;
+mod rows;
+mod snapshot;
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use memorygate_core::{
-    embedding::Embedding,
-    key::Key,
-    memory::Memory,
-    name::{Name, Namespace},
-    scope::Scope,
-    state::{NamespaceInfo, Read, ReadError, RowKey, StateDigest},
+    apply::apply,
+    command::{DecodeError, Envelope},
+    state::{ReadError, Transaction},
     time::TimeMs,
 };
+use openraft::EntryPayload;
+use rocksdb::{WriteBatch, checkpoint::Checkpoint};
 use tokio::sync::watch;
+
+use self::{
+    generation::{Generation, Root},
+    rows::Rows,
+};
+pub use self::snapshot::{Changed, Journal, StateSnapshot, StoredMemory};
+use crate::{
+    dir::{self, ClusterId, Lock, OpenError},
+    durable,
+    effects::{Effects, EffectsSink},
+    failpoint::Failpoints,
+    fatal::{Alarm, FatalKind},
+    kv::{self, Family, applied::Applied, owner::Owner},
+    observer::Observer,
+    rocks::{self, Memory, Store},
+    settings::Settings,
+    types::{Answer, Entry, LogId, StoredMembership},
+};
+
+/// The journal is cut in strides of this share of its length, not at every batch.
+const JOURNAL_STRIDES: u64 = 16;
 
 /// The state that commands are applied to. Clones share it.
 #[derive(Clone)]
-pub struct State {}
+pub struct State {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: Root,
+    cluster_id: ClusterId,
+    writer: Mutex<Writer>,
+    /// What readers see: the state after the last batch.
+    current: RwLock<Arc<StateSnapshot>>,
+    applied: watch::Sender<u64>,
+    /// Positions up to here survive a power cut.
+    durable: AtomicU64,
+    /// Positions up to here nobody will ask the journal for.
+    journal_unneeded: AtomicU64,
+    journal_positions_max: u64,
+    sink: OnceLock<Arc<dyn EffectsSink>>,
+    observer: Arc<dyn Observer>,
+    alarm: Alarm,
+    failpoints: Failpoints,
+    /// Held while the database is open.
+    _lock: Arc<Lock>,
+}
+
+/// What only whoever changes the state may use.
+struct Writer {
+    generation: Arc<Generation>,
+    applied: Applied,
+    membership: StoredMembership,
+    journal_floor: u64,
+}
+
+/// What a state is opened with.
+pub(crate) struct Parts<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) settings: &'a Settings,
+    pub(crate) memory: Memory,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) alarm: Alarm,
+    pub(crate) failpoints: Failpoints,
+    pub(crate) lock: Arc<Lock>,
+}
+
+/// Why entries were not applied. The node must stop.
+#[derive(Debug, thiserror::Error)]
+enum ApplyError {
+    #[error("log entry {index}: {source}")]
+    Undecodable { index: u64, source: DecodeError },
+    #[error("apply log entry {index}: {source}")]
+    Read { index: u64, source: ReadError },
+    #[error(transparent)]
+    Write(#[from] rocks::Error),
+    #[error(transparent)]
+    Failpoint(#[from] io::Error),
+}
+
+impl ApplyError {
+    fn kind(&self) -> FatalKind {
+        match self {
+            Self::Undecodable { .. } => FatalKind::Undecodable,
+            Self::Read {
+                source: ReadError::Corrupt { .. },
+                ..
+            } => FatalKind::Corrupt,
+            Self::Read { .. } | Self::Write(_) | Self::Failpoint(_) => FatalKind::StateWrite,
+        }
+    }
+}
 
 impl State {
     /// The state after the last applied batch.
     pub fn snapshot(&self) -> Arc<StateSnapshot> {
-        todo!()
+        let current = self.inner.current.read();
+        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Index of the last applied log entry; 0 before the first.
     pub fn applied(&self) -> u64 {
-        todo!()
+        *self.inner.applied.borrow()
     }
 
     /// Follows [`Self::applied`].
     pub fn watch_applied(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.inner.applied.subscribe()
     }
 
     /// Says that nobody will ask for the journal up to `position` again. It takes effect with the
     /// next applied batch.
-    pub fn journal_trim(&self, _position: u64) {
-        todo!()
-    }
-}
-
-/// The whole state at one position. While it is held, disk space of what was changed since is not
-/// given back, so it should not be kept for long.
-pub struct StateSnapshot {}
-
-/// A memory with its embedding.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredMemory {
-    pub namespace: Namespace,
-    pub key: Key,
-    pub memory: Memory,
-    pub embedding: Embedding,
-}
-
-/// Names a memory that may have changed: it is to be looked up in the same snapshot, and was
-/// removed if it is not there.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Changed {
-    pub namespace: Namespace,
-    pub key: Key,
-}
-
-/// A part of the change journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Journal {
-    /// At least all memories that changed after the position asked for, up to `through`. When that
-    /// is the snapshot's position, this is all; otherwise ask again with it.
-    Changes { changes: Vec<Changed>, through: u64 },
-    /// The journal reaches back to `floor` only.
-    Gap { floor: u64 },
-}
-
-impl StateSnapshot {
-    /// Index of the last log entry that it holds.
-    pub fn position(&self) -> u64 {
-        todo!()
+    pub fn journal_trim(&self, position: u64) {
+        self.inner
+            .journal_unneeded
+            .fetch_max(position, Ordering::Relaxed);
     }
 
-    pub fn digest(&self) -> StateDigest {
-        todo!()
+    /// Opens the state in use, or makes an empty one where there is none. A formed node must have
+    /// one.
+    pub(crate) fn open(parts: Parts<'_>, is_formed: bool) -> Result<Self, OpenError> {
+        let Parts {
+            path,
+            cluster_id,
+            settings,
+            memory,
+            observer,
+            alarm,
+            failpoints,
+            lock,
+        } = parts;
+        let root = Root::new(path, memory, alarm.clone(), failpoints.clone());
+        let exists = path.exists();
+        let generation = match exists.then(|| root.open()).transpose()?.flatten() {
+            Some(generation) => generation,
+            None if is_formed => {
+                return Err(OpenError::Incomplete {
+                    path: path.to_owned(),
+                    missing: "the state",
+                });
+            }
+            None => {
+                let generation = root.create()?;
+                let prepared = write_owner(generation.store(), cluster_id)
+                    .and_then(|()| generation.store().sync())
+                    .map_err(io::Error::other)
+                    .and_then(|()| root.point_to(&generation));
+                prepared.map_err(|error| OpenError::io("create", path, error))?;
+                generation
+            }
+        };
+        check_owner(generation.store(), cluster_id)?;
+        let writer = Writer::load(Arc::new(generation))?;
+        let current = writer.snapshot()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                root,
+                cluster_id,
+                applied: watch::Sender::new(writer.applied.position()),
+                writer: Mutex::new(writer),
+                current: RwLock::new(Arc::new(current)),
+                durable: AtomicU64::new(0),
+                journal_unneeded: AtomicU64::new(0),
+                journal_positions_max: settings.journal_positions_max,
+                sink: OnceLock::new(),
+                observer,
+                alarm,
+                failpoints,
+                _lock: lock,
+            }),
+        })
     }
 
-    /// The time in the log.
-    pub fn clock(&self) -> TimeMs {
-        todo!()
+    /// Who hears of what is applied. Set once, before the first batch.
+    pub(crate) fn set_sink(&self, sink: Arc<dyn EffectsSink>) {
+        let is_first = self.inner.sink.set(sink).is_ok();
+        assert!(is_first, "a replica is started once");
     }
 
-    /// All namespaces that hold a memory, in order.
-    pub fn namespaces(&self) -> Result<Vec<(Namespace, NamespaceInfo)>, ReadError> {
-        todo!()
+    pub(crate) fn last_applied(&self) -> (Option<LogId>, StoredMembership) {
+        let writer = self.writer();
+        (writer.applied.log_id, writer.membership.clone())
     }
 
-    /// Up to `limit` memories of all namespaces after the one named, in order of their keys.
-    pub fn memories(
+    /// Applies committed entries in one batch and tells the sink. One answer an entry, in order.
+    ///
+    /// An error has raised the alarm, and nothing of the batch is stored.
+    pub(crate) fn apply(&self, entries: &[Entry]) -> io::Result<Vec<Answer>> {
+        if let Some(fatal) = self.inner.alarm.raised() {
+            return Err(io::Error::other(fatal.to_string()));
+        }
+        let started = Instant::now();
+        let mut writer = self.writer();
+        let (answers, effects) = self.apply_batch(&mut writer, entries).map_err(|error| {
+            let fatal = self.inner.alarm.raise(error.kind(), error.to_string());
+            io::Error::other(fatal.to_string())
+        })?;
+        self.inner.observer.applied(entries.len(), started.elapsed());
+        self.show(effects.snapshot.clone());
+        if let Some(sink) = self.inner.sink.get() {
+            sink.publish(effects);
+        }
+        Ok(answers)
+    }
+
+    /// Makes sure that the state survives a power cut up to `position`, and says how far it does.
+    pub(crate) fn make_durable(&self, position: u64) -> io::Result<u64> {
+        let durable = self.inner.durable.load(Ordering::Acquire);
+        if durable >= position {
+            return Ok(durable);
+        }
+        let (generation, applied) = {
+            let writer = self.writer();
+            (writer.generation.clone(), writer.applied.position())
+        };
+        generation.store().sync().map_err(io::Error::other)?;
+        Ok(self
+            .inner
+            .durable
+            .fetch_max(applied, Ordering::AcqRel)
+            .max(applied))
+    }
+
+    /// Makes a copy of the state in a directory that is not there yet. It is of one moment, and
+    /// shares files with the original; writes go on meanwhile.
+    pub(crate) fn checkpoint(&self, to: &Path) -> io::Result<()> {
+        let generation = self.writer().generation.clone();
+        let store = generation.store();
+        // What is in memory is written out first, so that the moment of the copy is short.
+        store.flush(rocks::Kind::State).map_err(io::Error::other)?;
+        Checkpoint::new(store.db())
+            .and_then(|checkpoint| checkpoint.create_checkpoint(to))
+            .map_err(|source| io::Error::other(store.failed("checkpoint", source)))
+    }
+
+    /// Replaces the whole state by a verified copy, which must end at `log_id`.
+    pub(crate) fn install(&self, from: &Path, files: &[String], log_id: &LogId) -> io::Result<()> {
+        let mut writer = self.writer();
+        let number = writer.generation.number();
+        let to = self.inner.root.prepare(number)?;
+        self.inner.failpoints.hit("install: before the files")?;
+        for file in files {
+            copy(&from.join(file), &to.join(file))?;
+        }
+        durable::sync_tree(&to)?;
+        self.inner.failpoints.hit("install: after the files")?;
+        let generation = self
+            .inner
+            .root
+            .open_prepared(number)
+            .map_err(io::Error::other)?;
+        check_owner(generation.store(), self.inner.cluster_id).map_err(io::Error::other)?;
+        let next = Writer::load(Arc::new(generation)).map_err(io::Error::other)?;
+        if next.applied.log_id.as_ref() != Some(log_id) {
+            return Err(io::Error::other(format!(
+                "snapshot holds the state after {:?}, expected {log_id:?}",
+                next.applied.log_id
+            )));
+        }
+        let snapshot = Arc::new(next.snapshot().map_err(io::Error::other)?);
+        self.inner.root.point_to(&next.generation)?;
+        writer.generation.retire();
+        *writer = next;
+        self.inner.durable.fetch_max(log_id.index, Ordering::AcqRel);
+        self.show(snapshot.clone());
+        if let Some(sink) = self.inner.sink.get() {
+            sink.replaced(snapshot);
+        }
+        Ok(())
+    }
+
+    fn apply_batch(
         &self,
-        _after: Option<(&Namespace, Key)>,
-        _limit: usize,
-    ) -> Result<Vec<StoredMemory>, ReadError> {
-        todo!()
+        writer: &mut Writer,
+        entries: &[Entry],
+    ) -> Result<(Vec<Answer>, Effects), ApplyError> {
+        let generation = writer.generation.clone();
+        let store = generation.store();
+        let rows = Rows::new(store, None);
+        let mut tx = Transaction::new(&rows);
+        let mut answers = Vec::with_capacity(entries.len());
+        let mut last = writer.applied.log_id;
+        let mut membership = None;
+        for entry in entries {
+            let index = entry.log_id.index;
+            assert!(
+                last.is_none_or(|last| last.index < index),
+                "entry {index} is applied after {last:?}"
+            );
+            last = Some(entry.log_id);
+            let reply = match &entry.payload {
+                EntryPayload::Blank => None,
+                EntryPayload::Membership(members) => {
+                    membership = Some(StoredMembership::new(last, members.clone()));
+                    None
+                }
+                EntryPayload::Normal(proposal) => {
+                    let envelope = Envelope::from_bytes(&proposal.0)
+                        .map_err(|source| ApplyError::Undecodable { index, source })?;
+                    let reply = apply(&mut tx, index, &envelope)
+                        .map_err(|source| ApplyError::Read { index, source })?;
+                    Some(Arc::new(reply))
+                }
+            };
+            answers.push(Answer(reply));
+        }
+        let last = last.expect("a batch has an entry");
+        let clock = tx.clock().map_err(|source| ApplyError::Read {
+            index: last.index,
+            source,
+        })?;
+        let commit = tx.commit(writer.applied.digest);
+
+        let mut batch = WriteBatch::default();
+        for (key, value) in &commit.rows {
+            let (family, key) = kv::encode(key);
+            match value {
+                Some(value) => batch.put_cf(store.family(family), key, value),
+                None => batch.delete_cf(store.family(family), key),
+            }
+        }
+        let local = store.family(Family::Local);
+        batch.put_cf(
+            local,
+            kv::applied::KEY,
+            kv::applied::encode(&last, commit.digest),
+        );
+        if let Some(membership) = &membership {
+            batch.put_cf(
+                local,
+                kv::membership::KEY,
+                kv::membership::encode(membership),
+            );
+        }
+        let touched = kv::journal::touched(&commit.changes);
+        if !touched.is_empty() {
+            batch.put_cf(
+                store.family(Family::Journal),
+                kv::journal::encode_key(last.index),
+                kv::journal::encode(&touched),
+            );
+        }
+        let journal_floor = self.journal_floor(writer.journal_floor, last.index);
+        if journal_floor > writer.journal_floor {
+            batch.delete_range_cf(
+                store.family(Family::Journal),
+                kv::journal::encode_key(0),
+                kv::journal::encode_key(journal_floor + 1),
+            );
+            batch.put_cf(
+                local,
+                kv::journal_floor::KEY,
+                kv::journal_floor::encode(journal_floor),
+            );
+        }
+        self.inner.failpoints.hit("state: write")?;
+        store.write(batch, false)?;
+
+        writer.applied = Applied {
+            log_id: Some(last),
+            digest: commit.digest,
+        };
+        writer.journal_floor = journal_floor;
+        if let Some(membership) = membership {
+            writer.membership = membership;
+        }
+        let snapshot = StateSnapshot::take(&generation, writer.applied, clock, journal_floor);
+        let effects = Effects {
+            position: last.index,
+            changes: commit.changes,
+            clock,
+            snapshot: Arc::new(snapshot),
+        };
+        Ok((answers, effects))
     }
 
-    /// Up to `limit` memories of one namespace after the key named, in order of their keys.
-    pub fn list(
-        &self,
-        _namespace: &Namespace,
-        _after: Option<Key>,
-        _limit: usize,
-    ) -> Result<Vec<(Key, Memory)>, ReadError> {
-        todo!()
+    /// Where the journal begins after the batch that ends at `last`.
+    fn journal_floor(&self, floor: u64, last: u64) -> u64 {
+        let unneeded = self.inner.journal_unneeded.load(Ordering::Relaxed);
+        // What this batch does is still needed by whoever is told of it.
+        let unneeded = unneeded.min(last.saturating_sub(1));
+        let max = self.inner.journal_positions_max;
+        let oldest = last.saturating_sub(max);
+        if oldest > floor + max / JOURNAL_STRIDES {
+            oldest.max(unneeded)
+        } else {
+            floor.max(unneeded)
+        }
     }
 
-    /// The last `count` memories of a session that happened at or before `until`, oldest first.
-    pub fn previous_in_session(
-        &self,
-        _namespace: &Namespace,
-        _scope: &Scope,
-        _session: &Name,
-        _until: TimeMs,
-        _count: usize,
-    ) -> Result<Vec<(Key, Memory)>, ReadError> {
-        todo!()
+    /// Lets readers see `snapshot`.
+    fn show(&self, snapshot: Arc<StateSnapshot>) {
+        let position = snapshot.position();
+        *self
+            .inner
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.inner.applied.send_replace(position);
     }
 
-    /// When the next memory expires.
-    pub fn next_expiry(&self) -> Result<Option<TimeMs>, ReadError> {
-        todo!()
-    }
-
-    /// The memories that changed after `after`, about `limit` at a time.
-    pub fn journal(&self, _after: u64, _limit: usize) -> Result<Journal, ReadError> {
-        todo!()
-    }
-
-    /// The digest computed anew from all rows: equal to [`Self::digest`], or the state is damaged.
-    pub fn recompute_digest(&self) -> Result<StateDigest, ReadError> {
-        todo!()
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.inner
+            .writer
+            .lock()
+            .expect("a panic while the state was written stops the node")
     }
 }
 
-impl Read for StateSnapshot {
-    fn get(&self, _key: &RowKey) -> Result<Option<Vec<u8>>, ReadError> {
-        todo!()
+impl Writer {
+    /// Reads what the generation holds.
+    fn load(generation: Arc<Generation>) -> Result<Self, OpenError> {
+        let store = generation.store();
+        let applied = local(store, &kv::applied::KEY, kv::applied::decode)?;
+        let membership = local(store, &kv::membership::KEY, kv::membership::decode)?;
+        let journal_floor = local(store, &kv::journal_floor::KEY, kv::journal_floor::decode)?;
+        Ok(Self {
+            applied: applied.unwrap_or_default(),
+            membership: membership.unwrap_or_default(),
+            journal_floor: journal_floor.unwrap_or_default(),
+            generation,
+        })
     }
 
-    fn scan(
-        &self,
-        _from: &RowKey,
-        _until: &RowKey,
-        _limit: usize,
-    ) -> Result<Vec<(RowKey, Vec<u8>)>, ReadError> {
-        todo!()
+    fn snapshot(&self) -> Result<StateSnapshot, OpenError> {
+        let store = self.generation.store();
+        let clock: TimeMs = memorygate_core::state::clock(&Rows::new(store, None))
+            .map_err(|error| OpenError::corrupt(store.path(), error))?;
+        let Self {
+            generation,
+            applied,
+            journal_floor,
+            ..
+        } = self;
+        Ok(StateSnapshot::take(
+            generation,
+            *applied,
+            clock,
+            *journal_floor,
+        ))
+    }
+}
+
+/// Reads one row of this crate's own.
+pub(crate) fn local<T>(
+    store: &Store,
+    key: &[u8],
+    decode: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<Option<T>, OpenError> {
+    let row = store
+        .get(Family::Local, key, None)
+        .map_err(|error| OpenError::corrupt(store.path(), error))?;
+    row.map(|bytes| {
+        decode(&bytes)
+            .map_err(|reason| OpenError::corrupt(store.path(), format!("row {key:02x?}: {reason}")))
+    })
+    .transpose()
+}
+
+fn write_owner(store: &Store, cluster_id: ClusterId) -> Result<(), rocks::Error> {
+    let owner = Owner {
+        format: dir::FORMAT,
+        cluster_id,
+        node_id: None,
+    };
+    let mut batch = WriteBatch::default();
+    batch.put_cf(
+        store.family(Family::Local),
+        kv::owner::KEY,
+        kv::owner::encode(&owner),
+    );
+    store.write(batch, true)
+}
+
+fn check_owner(store: &Store, expected: ClusterId) -> Result<(), OpenError> {
+    let path = store.path();
+    let Some(owner) = local(store, &kv::owner::KEY, kv::owner::decode)? else {
+        return Err(OpenError::corrupt(path, "it does not say whose it is"));
+    };
+    if owner.format > dir::FORMAT {
+        return Err(OpenError::NewerFormat {
+            path: path.to_owned(),
+            actual: owner.format,
+        });
+    }
+    if owner.cluster_id != expected {
+        return Err(OpenError::OtherCluster {
+            path: path.to_owned(),
+            actual: owner.cluster_id,
+            expected,
+        });
+    }
+    Ok(())
+}
+
+/// Tables never change, so they can be shared; everything else is copied.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if from.extension().is_some_and(|extension| extension == "sst") {
+        fs::hard_link(from, to)
+    } else {
+        fs::copy(from, to).map(drop)
     }
 }

@@ -1,0 +1,395 @@
+//! The durable log and the vote.
+//!
+//! ```text
+//! append, vote, truncate, purge ──▶ tail (memory) ──▶ queue ──▶ writer: one batch, one sync
+//!                                     ▲                             │ then the callbacks
+//! readers ── newest entries ──────────┘                             ▼
+//!         └─ older entries ◀───────────────────────────────────── RocksDB
+//! ```
+//!
+//! What is appended can be read at once, from memory; it counts as stored only when the writer has
+//! synced it. Everything that changes the log goes through the one queue, in order. The first write
+//! or sync that fails is the last: nothing after it is acknowledged, and it is not tried again,
+//! since after a failed sync the system may have dropped the pages and report success next time.
+
+pub(crate) mod reader;
+pub(crate) mod seal;
+pub(crate) mod tail;
+pub(crate) mod writer;
+
+use std::{
+    io,
+    ops::ControlFlow,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use openraft::{
+    LogState,
+    storage::{IOFlushed, RaftLogStorage},
+};
+use rocksdb::WriteBatch;
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    reader::LogReader,
+    seal::{Seal, Sealed},
+    tail::Tail,
+    writer::{Command, Writer},
+};
+use crate::{
+    dir::{self, Identity, Lock, OpenError},
+    failpoint::Failpoints,
+    fatal::Alarm,
+    kv::{self, Family, owner::Owner, tag},
+    observer::Observer,
+    rocks::{Kind, Memory, Mode, Scan, Store},
+    settings::Settings,
+    state::{State, local},
+    types::{Entry, LogId, TypeConfig, Vote},
+};
+
+/// Writes that may wait for the writer. Proposals and replication bound their bytes.
+const QUEUE_MAX: usize = 1_024;
+
+/// The log as openraft writes it. There is one; readers are handed out.
+pub(crate) struct LogStore {
+    log: Arc<Log>,
+    queue: mpsc::Sender<Command>,
+    /// Absent in tests of the log alone: then anything may be purged.
+    state: Option<State>,
+}
+
+/// What the log store, its readers and the writer share.
+pub(crate) struct Log {
+    store: Store,
+    tail: Mutex<Tail>,
+    alarm: Alarm,
+    stats: Arc<Stats>,
+    _lock: Arc<Lock>,
+    /// Dropped after the database is closed, which tells whoever waits for it.
+    _closed: oneshot::Sender<()>,
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) entries: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+/// What a log is opened with.
+pub(crate) struct Parts<'a> {
+    /// The group's directory.
+    pub(crate) group: &'a Path,
+    pub(crate) identity: &'a Identity,
+    pub(crate) settings: &'a Settings,
+    pub(crate) memory: Memory,
+    pub(crate) state: Option<State>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) alarm: Alarm,
+    pub(crate) failpoints: Failpoints,
+    pub(crate) lock: Arc<Lock>,
+}
+
+/// A log and the news of its end.
+pub(crate) struct Opened {
+    pub(crate) store: LogStore,
+    /// Resolves when the database is closed.
+    pub(crate) closed: oneshot::Receiver<()>,
+}
+
+impl LogStore {
+    /// Opens the log, or makes an empty one where there is none. A formed node must have one.
+    pub(crate) fn open(parts: Parts<'_>) -> Result<Opened, OpenError> {
+        let Parts {
+            group,
+            identity,
+            settings,
+            memory,
+            state,
+            observer,
+            alarm,
+            failpoints,
+            lock,
+        } = parts;
+        let path = group.join("log");
+        let exists = path.join("CURRENT").exists();
+        if !exists && identity.formed {
+            return Err(OpenError::Incomplete {
+                path,
+                missing: "the log",
+            });
+        }
+        let mode = if exists { Mode::Existing } else { Mode::Create };
+        let store = Store::open(Kind::Log, mode, &path, &memory, alarm.clone())?;
+        claim(&store, identity)?;
+        let found = Found::load(&store)?;
+        let seal = Seal::open(&group.join("seal"))
+            .map_err(|error| OpenError::io("open", &group.join("seal"), error))?;
+        found.check_against(&store, &seal.read())?;
+
+        let (closed_tx, closed) = oneshot::channel();
+        let log = Arc::new(Log {
+            store,
+            tail: Mutex::new(Tail::new(
+                found.purged,
+                found.last,
+                found.vote,
+                found.committed,
+                settings.log_cache_bytes,
+            )),
+            alarm,
+            stats: Arc::default(),
+            _lock: lock,
+            _closed: closed_tx,
+        });
+        let (queue, commands) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer::new(
+            log.clone(),
+            commands,
+            seal,
+            Sealed {
+                last: found.last,
+                vote: found.vote,
+            },
+            settings.group_commit_bytes_max,
+            observer,
+            failpoints,
+        );
+        writer
+            .spawn()
+            .map_err(|error| OpenError::io("start the writer of", &path, error))?;
+        Ok(Opened {
+            store: Self { log, queue, state },
+            closed,
+        })
+    }
+
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    async fn send(&self, command: Command) -> io::Result<()> {
+        let sent = self.queue.send(command).await;
+        sent.map_err(|_| self.log.stopped())
+    }
+
+    /// Queues a change and waits until it is synced.
+    async fn write(
+        &self,
+        command: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Command,
+    ) -> io::Result<()> {
+        let (done, synced) = oneshot::channel();
+        self.send(command(done)).await?;
+        synced.await.unwrap_or_else(|_| Err(self.log.stopped()))
+    }
+}
+
+impl Log {
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// About how many bytes the log takes on disk.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let family = self.store.family(Family::Entries);
+        ["rocksdb.total-sst-files-size", "rocksdb.size-all-mem-tables"]
+            .into_iter()
+            .map(|name| self.store.db().property_int_value_cf(family, name))
+            .map(|value| value.ok().flatten().unwrap_or(0))
+            .sum()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.alarm.raised() {
+            None => Ok(()),
+            Some(fatal) => Err(io::Error::other(fatal.to_string())),
+        }
+    }
+
+    fn stopped(&self) -> io::Error {
+        match self.alarm.raised() {
+            Some(fatal) => io::Error::other(fatal.to_string()),
+            None => io::Error::other("log writer is stopped"),
+        }
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let tail = self.log.tail();
+        Ok(LogState {
+            last_purged_log_id: tail.purged(),
+            last_log_id: tail.last(),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> LogReader {
+        LogReader::new(self.log.clone())
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.log.check()?;
+        let vote = *vote;
+        self.write(|done| Command::Vote { vote, done }).await?;
+        self.log.tail().set_vote(vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        // The writer takes it along with the next group: it costs no write of its own.
+        self.log.tail().set_committed(committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.log.tail().committed())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        self.log.check()?;
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        self.log.tail().push(&entries)?;
+        self.send(Command::Append { entries, callback }).await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.log.check()?;
+        let cut = self.log.tail().truncate_after(last);
+        if !cut {
+            return Ok(());
+        }
+        self.write(|done| Command::Truncate { last, done }).await
+    }
+
+    async fn purge(&mut self, through: LogId) -> io::Result<()> {
+        self.log.check()?;
+        if let Some(state) = &self.state {
+            let state = state.clone();
+            let made = tokio::task::spawn_blocking(move || state.make_durable(through.index));
+            let durable = made.await.map_err(io::Error::other)??;
+            if durable < through.index {
+                return Err(io::Error::other(format!(
+                    "log is not purged through {}: the state is durable through {durable} only",
+                    through.index
+                )));
+            }
+        }
+        self.log.tail().purge(through);
+        self.send(Command::Purge { through }).await
+    }
+}
+
+/// What a log held when it was opened.
+struct Found {
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+}
+
+impl Found {
+    fn load(store: &Store) -> Result<Self, OpenError> {
+        let purged = local(store, &kv::purged::KEY, kv::purged::decode)?;
+        Ok(Self {
+            purged,
+            last: last_entry(store)?.max(purged),
+            vote: local(store, &kv::vote::KEY, kv::vote::decode)?,
+            committed: local(store, &kv::committed::KEY, kv::committed::decode)?,
+        })
+    }
+
+    /// RocksDB takes damage at the end of its write-ahead log for a torn write and drops it. What
+    /// was acknowledged was never torn.
+    fn check_against(&self, store: &Store, sealed: &Sealed) -> Result<(), OpenError> {
+        let corrupt = |reason| Err(OpenError::corrupt(store.path(), reason));
+        if self.last < sealed.last {
+            return corrupt(format!(
+                "log ends at {:?}, and {:?} was acknowledged",
+                self.last, sealed.last
+            ));
+        }
+        if self.vote < sealed.vote {
+            return corrupt(format!(
+                "last vote is {:?}, and {:?} was given",
+                self.vote, sealed.vote
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn last_entry(store: &Store) -> Result<Option<LogId>, OpenError> {
+    let mut last = None;
+    let range = ([tag::ENTRY], [tag::ENTRY + 1]);
+    store
+        .visit(
+            Family::Entries,
+            &range.0,
+            &range.1,
+            Scan::backward(None),
+            |key, value| {
+                last = Some(reader::decode(key, value));
+                ControlFlow::Break(())
+            },
+        )
+        .map_err(|error| OpenError::corrupt(store.path(), error))?;
+    match last {
+        None => Ok(None),
+        Some(Ok(entry)) => Ok(Some(entry.log_id)),
+        Some(Err(reason)) => Err(OpenError::corrupt(store.path(), reason)),
+    }
+}
+
+/// Writes into a new log whose it is, and refuses another's.
+fn claim(store: &Store, identity: &Identity) -> Result<(), OpenError> {
+    let expected = Owner {
+        format: dir::FORMAT,
+        cluster_id: identity.cluster_id,
+        node_id: Some(identity.node_id),
+    };
+    let path = store.path();
+    match local(store, &kv::owner::KEY, kv::owner::decode)? {
+        Some(owner) if owner == expected => Ok(()),
+        Some(owner) if owner.format > dir::FORMAT => Err(OpenError::NewerFormat {
+            path: path.to_owned(),
+            actual: owner.format,
+        }),
+        Some(owner) => Err(OpenError::corrupt(
+            path,
+            format!("it belongs to {owner:?}, expected {expected:?}"),
+        )),
+        None if identity.formed => Err(OpenError::corrupt(path, "it does not say whose it is")),
+        None => {
+            let mut batch = WriteBatch::default();
+            let family = store.family(Family::Local);
+            batch.put_cf(family, kv::owner::KEY, kv::owner::encode(&expected));
+            store
+                .write(batch, true)
+                .map_err(|error| OpenError::io("write", path, io::Error::other(error)))
+        }
+    }
+}
+
+impl Stats {
+    pub(crate) fn add(&self, entries: usize, bytes: usize) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
