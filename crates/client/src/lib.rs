@@ -13,6 +13,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+pub mod adapter;
 pub mod client;
 pub mod conformance;
 pub mod context;
@@ -22,8 +23,10 @@ pub mod feedback;
 pub mod filter;
 pub mod forget;
 pub mod freshness;
+pub mod gateway;
 pub mod get;
 pub mod in_memory;
+pub mod interaction;
 pub mod learn;
 pub mod link;
 pub mod list;
@@ -42,6 +45,7 @@ pub use memorygate_core::{
 };
 
 pub use crate::{
+    adapter::{MemoryAdapter, PromptAdapter},
     client::{Client, Settings},
     context::LearningContext,
     error::{Error, Kind, Outcome, Violation},
@@ -50,8 +54,10 @@ pub use crate::{
     filter::Filter,
     forget::Forget,
     freshness::Freshness,
+    gateway::{Background, MemoryGateway, Receipt},
     get::Get,
     in_memory::InMemoryStore,
+    interaction::{Interaction, Verdict},
     learn::{Learn, LearnReply, LearnStreamReply, Learned},
     link::SetLink,
     list::{List, Page},

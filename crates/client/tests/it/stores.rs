@@ -1,0 +1,12 @@
+//! A store behind a server keeps the same contract as one in the process.
+
+use memorygate_client::{Client, conformance};
+
+use crate::fake::Fake;
+
+#[tokio::test]
+async fn a_client_keeps_the_contract_of_a_knowledge_store() {
+    let (_fake, address) = Fake::start().await;
+    let client = Client::connect(address).unwrap();
+    conformance::check_all(&client, "suite").await;
+}
