@@ -44,6 +44,7 @@ lint: packages ## Checks format, lints, documentation and shell scripts
 	fi
 
 bench: setup ## Measures: `make bench NAME=quality ARGS=...`; without NAME it lists what there is
+	@if [ "$(NAME)" = embed ]; then scripts/install-peers; fi
 	$(BIN)/memorygate-bench $(or $(NAME),--help) $(ARGS)
 
 coverage: setup ## Measures which lines the tests run, by crate; fails below 85 %
