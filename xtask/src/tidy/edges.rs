@@ -50,7 +50,7 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
             "candle-core",
             "candle-nn",
             "candle-transformers",
-            "rten-gemm",
+            "pulp",
             "tokenizers",
             "safetensors",
             "rust-stemmers",
