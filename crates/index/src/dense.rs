@@ -22,6 +22,7 @@
 
 mod hamming;
 mod rows;
+pub(crate) mod stored;
 
 pub use rows::Rows;
 
@@ -29,6 +30,7 @@ use crate::{
     best::{Best, Scored},
     bitmap::Bitmap,
     dot::{Vector, dot},
+    embed::{Rotation, sign_bits},
     faiss::{BinaryFlat, Bits, Error, Hit},
 };
 
@@ -64,6 +66,11 @@ const NONE: u32 = u32::MAX;
 pub struct Query<'a> {
     pub vector: &'a Vector,
     pub bits: &'a Bits,
+}
+
+/// What the coarse search compares: the sign bits of a vector after the fixed rotation.
+pub fn signs(vector: &Vector) -> Bits {
+    sign_bits(&Rotation::shared().rotate(vector))
 }
 
 /// The vectors of one namespace, by slot.

@@ -16,7 +16,7 @@
 
 mod kernel;
 
-use memorygate_core::embedding::{DIMENSION, STATE_BYTES};
+use memorygate_core::embedding::{DIMENSION, Embedding, ModelId, STATE_BYTES};
 
 use crate::{dot::Vector, logarithm::ln};
 use kernel::Quantised;
@@ -38,6 +38,8 @@ pub fn states(bytes: &[u8]) -> Option<&[State]> {
 /// The pieces of a query, made ready to be compared with many windows.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
+    /// Whose states it can be compared with.
+    model: ModelId,
     pieces: Vec<Quantised>,
     /// For each piece what one unit of its integer dot product is worth, and its weight.
     terms: Vec<Term>,
@@ -51,6 +53,14 @@ struct Term {
 }
 
 impl Query {
+    /// A query without pieces, for states of `model`.
+    pub fn new(model: ModelId) -> Self {
+        Self {
+            model,
+            ..Self::default()
+        }
+    }
+
     /// Adds a piece of the query by its rotated, unit-length state. The state is rounded to 255
     /// steps between its largest value and that value's negative. `weight` is above zero.
     pub fn add(&mut self, state: &Vector, weight: f64) {
@@ -106,6 +116,18 @@ impl Query {
         self.pieces.is_empty()
     }
 
+    /// The score of a memory by its stored embedding; see [`Query::score`]. `None` too where
+    /// another model made the embedding.
+    pub fn score_embedding(&self, memory: &Embedding, length_penalty: f64) -> Option<f64> {
+        if memory.model != self.model {
+            return None;
+        }
+        let windows = memory.windows.iter().map(|w| {
+            states(&w.states.signs).expect("apply stores only embeddings with whole states")
+        });
+        self.score(windows, length_penalty)
+    }
+
     /// The score of a memory: that of its best window. `None` where there is nothing to compare:
     /// no window holds a state, or the query has no piece.
     pub fn score<'a>(
@@ -143,6 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::samples;
 
     fn unit(values: Vec<f32>) -> Vector {
         memorygate_core::embedding::unit(&values)
@@ -215,6 +238,19 @@ mod tests {
         );
         let penalised = query.score([same.as_slice()], 0.5).unwrap();
         assert!((penalised - (1.0 - 0.5 * 2_f64.ln())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn states_of_another_model_are_not_compared() {
+        let embedding = samples::embedding(3);
+        let score = |model| {
+            let mut query = Query::new(model);
+            query.add_signs(&[0x55; STATE_BYTES], 1.0);
+            query.score_embedding(&embedding, 0.0)
+        };
+        assert!(score(samples::MODEL).is_some());
+        assert_eq!(score(ModelId(99)), None);
+        assert_eq!(score(ModelId::GIVEN), None);
     }
 
     #[test]

@@ -14,16 +14,17 @@
 //! terms in their order (Robertson et al., Okapi BM25, with Lucene's idf, which is never negative).
 //! Statistics are those of the whole namespace, whoever may see its documents.
 
-mod postings;
+mod stored;
 mod tokens;
 
 use std::{collections::HashMap, sync::Arc};
 
-pub use postings::Posting;
-use postings::Postings;
 pub use tokens::{Tokenizer, Tokens};
 
-use crate::pieces::inverse_document_frequency;
+use crate::{
+    pieces::inverse_document_frequency,
+    postings::{Posting, Postings},
+};
 
 /// How soon a term's repetitions stop to count.
 const K1: f64 = 1.2;
@@ -36,7 +37,7 @@ const B: f64 = 0.75;
 const NORM_TABLE_WORDS: u32 = 1024;
 
 /// The inverted index of one namespace. Documents are addressed by slot.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Lexical {
     ids: HashMap<Arc<str>, u32>,
     /// By term id.
@@ -52,7 +53,7 @@ pub struct Lexical {
     words: u64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Term {
     text: Arc<str>,
     postings: Postings,
@@ -66,6 +67,11 @@ impl Lexical {
 
     pub fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// Different terms in the index.
+    pub fn terms(&self) -> usize {
+        self.ids.len()
     }
 
     /// Documents that hold `term`, which is written as [`Tokenizer`] writes it.

@@ -14,11 +14,24 @@
 
 pub mod best;
 pub mod bitmap;
+pub mod checkpoint;
+mod columns;
 pub mod dense;
 pub mod dot;
+pub mod embed;
 pub mod faiss;
+mod ids;
+pub mod index;
 pub mod late;
 pub mod lexical;
 mod logarithm;
+pub mod namespace;
 pub mod pieces;
+mod postings;
+pub mod records;
+#[cfg(test)]
+mod samples;
 pub mod sessions;
+pub mod worker;
+
+pub use index::Index;

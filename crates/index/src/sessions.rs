@@ -35,6 +35,13 @@ pub struct Shares {
     pub next_but_one: f64,
 }
 
+impl Shares {
+    pub const NONE: Self = Self {
+        adjacent: 0.0,
+        next_but_one: 0.0,
+    };
+}
+
 impl Default for Shares {
     fn default() -> Self {
         Self {
@@ -108,23 +115,6 @@ impl Sessions {
         if let Some(sides) = self.sides.get_mut(after as usize) {
             sides.before = before;
         }
-    }
-
-    /// The slots right before and right after `slot` in its session.
-    pub fn neighbours(&self, slot: u32) -> (Option<u32>, Option<u32>) {
-        let sides = self.sides_of(slot);
-        let some = |slot| (slot != NONE).then_some(slot);
-        (some(sides.before), some(sides.after))
-    }
-
-    /// The slots of the session at and before `place`, newest first.
-    pub fn before(&self, place: Place) -> impl Iterator<Item = u32> {
-        let group = place.group;
-        self.order
-            .range(..place)
-            .rev()
-            .take_while(move |(at, _)| at.group == group)
-            .map(|(_, slot)| *slot)
     }
 
     /// Each passing memory's score with what passing neighbours lend it; 0 for all others.
@@ -222,11 +212,6 @@ mod tests {
             Shares::default(),
         );
         assert_eq!(lent, [0.3, 1.0, 0.3, 0.15, 0.0, 0.0, 0.0]);
-        assert_eq!(sessions.neighbours(1), (Some(0), Some(2)));
-        assert_eq!(sessions.neighbours(5), (Some(4), None));
-        assert_eq!(sessions.neighbours(6), (None, None));
-        assert!(sessions.before(place(0, 3, 0)).eq([1, 0]));
-        assert!(sessions.before(place(1, 9, 0)).eq([5, 4]));
     }
 
     #[test]

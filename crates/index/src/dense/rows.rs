@@ -89,7 +89,10 @@ mod tests {
                 .map(|v| v[0] as usize)
                 .eq(0..BLOCK_ROWS + 2)
         );
-        assert_eq!((Rows::default().len(), Rows::default().is_empty()), (0, true));
+        assert_eq!(
+            (Rows::default().len(), Rows::default().is_empty()),
+            (0, true)
+        );
     }
 
     #[test]

@@ -9,14 +9,14 @@ const BLOCK_MAX: usize = 512;
 
 /// One document that holds the term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Posting {
+pub(crate) struct Posting {
     pub slot: u32,
     /// How often the document holds the term.
     pub count: u32,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Postings {
+pub(crate) struct Postings {
     /// None is empty; slots ascend within and across blocks.
     blocks: Vec<Vec<Posting>>,
     len: u32,
@@ -24,7 +24,7 @@ pub(super) struct Postings {
 
 impl Postings {
     /// A list from entries in ascending order of slots.
-    pub(super) fn from_sorted(entries: Vec<Posting>) -> Self {
+    pub(crate) fn from_sorted(entries: Vec<Posting>) -> Self {
         assert!(
             entries.is_sorted_by_key(|p| p.slot),
             "entries of a list are out of order"
@@ -39,16 +39,16 @@ impl Postings {
     }
 
     /// Documents that hold the term.
-    pub(super) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.len
     }
 
-    pub(super) fn blocks(&self) -> impl Iterator<Item = &[Posting]> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &[Posting]> {
         self.blocks.iter().map(Vec::as_slice)
     }
 
     /// Puts in a document that the list does not hold yet.
-    pub(super) fn insert(&mut self, posting: Posting) {
+    pub(crate) fn insert(&mut self, posting: Posting) {
         self.len += 1;
         // Slots are mostly given in ascending order: then the last block is filled, not split.
         let last = self.blocks.last().and_then(|b| b.last());
@@ -75,7 +75,7 @@ impl Postings {
     }
 
     /// Takes out a document that the list holds.
-    pub(super) fn remove(&mut self, slot: u32) {
+    pub(crate) fn remove(&mut self, slot: u32) {
         let at = self.block_of(slot);
         let block = &mut self.blocks[at];
         let within = block.binary_search_by_key(&slot, |p| p.slot);
