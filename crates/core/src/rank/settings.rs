@@ -16,7 +16,8 @@ pub struct Settings {
     pub lexical: f32,
     /// Weight of the dense vector's cosine, likewise.
     pub dense: f32,
-    /// Weight of pseudo-relevance feedback.
+    /// Weight of pseudo-relevance feedback. Small: it finds more of what is scattered over long
+    /// conversations and costs the first place where one memory is the answer.
     pub expansion: f32,
     /// Weight of the session's best.
     pub session: f32,
@@ -59,7 +60,7 @@ impl Default for Settings {
             late: 0.6,
             lexical: 0.2,
             dense: 0.2,
-            expansion: 0.2,
+            expansion: 0.05,
             session: 0.3,
             recency: 0.1,
             importance: 0.1,
