@@ -135,6 +135,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// An id was used before, for another kind of call: its answer is no answer to this one.
+    pub fn other_call() -> Self {
+        Self::Invalid(Violation::at(
+            "request_id",
+            "was used before for another kind of call",
+        ))
+    }
+}
+
 impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
         Self::Invalid(violation)

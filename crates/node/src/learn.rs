@@ -118,9 +118,7 @@ pub async fn learn(backend: &Backend, batch: Batch, deadline: Deadline) -> Resul
     let (done, position) = backend.propose(command, request, deadline).await?;
     match done {
         Done::Learned(learned) => Ok(Answer { learned, position }),
-        Done::Mutated { .. } | Done::Expired { .. } => Err(Error::Internal {
-            reason: format!("request {request:?} was answered before as another kind of call"),
-        }),
+        Done::Mutated { .. } | Done::Expired { .. } => Err(Error::other_call()),
     }
 }
 

@@ -39,9 +39,7 @@ pub async fn mutate(
             changed,
             position,
         }),
-        Done::Learned(_) | Done::Expired { .. } => Err(Error::Internal {
-            reason: format!("request {request:?} was answered before as another kind of call"),
-        }),
+        Done::Learned(_) | Done::Expired { .. } => Err(Error::other_call()),
     }
 }
 

@@ -2,30 +2,38 @@
 
 pub mod metrics;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
+use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Log, LogFormat};
 
 /// Sends the process's events to standard error from now on. Only the first call in a process has
 /// an effect, so that tests can start many nodes.
 pub fn init(log: &Log) {
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::new(filter(&log.level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_span_events(FmtSpan::NONE)
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let result = match log.format {
-        LogFormat::Text => builder.with_target(true).try_init(),
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .try_init(),
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     if result.is_err() {
         tracing::debug!("logging was set up before");
+    }
+}
+
+/// What a level alone means: libraries say at INFO what concerns their own makers, and at DEBUG
+/// what concerns nobody here.
+fn filter(level: &str) -> String {
+    match level.to_lowercase().as_str() {
+        plain @ ("error" | "warn" | "info") => format!("{plain},openraft=warn"),
+        "debug" => "info,memorygate=debug,memorygate_node=debug,memorygate_raft=debug,\
+                    memorygate_index=debug,openraft=info"
+            .to_owned(),
+        _ => level.to_owned(),
     }
 }
 
@@ -59,6 +67,9 @@ mod tests {
             "memorygate_node=trace",
         ] {
             assert_eq!(check_level(good), Ok(()), "{good}");
+        }
+        for level in ["error", "Info", "debug", "trace", "off"] {
+            assert!(EnvFilter::try_new(filter(level)).is_ok(), "{level}");
         }
         for bad in ["", " ", "loud", "loud=very", "info,,=x"] {
             assert!(check_level(bad).is_err(), "{bad}");

@@ -1,6 +1,6 @@
 //! `memorygate serve`: a node, until a signal or a fatal error ends it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use memorygate_core::time::TimeMs;
@@ -20,7 +20,8 @@ pub(super) fn run(settings: Settings) -> anyhow::Result<()> {
         .build()
         .context("start threads")?;
     let result = runtime.block_on(serve(settings));
-    runtime.shutdown_background();
+    // Files are closed by threads that may still run; they must not outlive the process's statics.
+    runtime.shutdown_timeout(Duration::from_secs(10));
     result
 }
 

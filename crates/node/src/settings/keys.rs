@@ -334,7 +334,8 @@ pub const KEYS: &[Key] = &[
     key(
         "log.level",
         "level or filter",
-        "error, warn, info, debug, trace, or a filter such as \"info,memorygate_raft=debug\".",
+        "error, warn, info, debug, trace, or a filter such as \"info,memorygate_raft=debug\". A level \
+         alone is for MemoryGate; libraries say less.",
     ),
 ];
 
