@@ -178,7 +178,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 fn report(measured: &[(Measured, Kind)], threads: usize, rounds: usize) -> Report {
     let mut report = Report::new("embed");
     let caption = format!(
-        "Embedding by memorygate and by onnxruntime, {threads} threads each, {rounds} turns each"
+        "Embedding by memorygate and by onnxruntime, threads of each: {threads}, turns: {rounds}"
     );
     let header = [
         "texts",

@@ -100,7 +100,7 @@ async fn fill(
     );
     report.count("memories", stored);
     let per_s = count as f64 / taught.elapsed_s;
-    report.number("learns_text_per_s_64", per_s);
+    report.number("learns_text_batch_per_s", per_s);
     let mut table = Table::new("Filling", ["", "memories", "s", "memories/s"]);
     table.row([
         "texts, batches of 64, one caller".to_owned(),

@@ -1,9 +1,9 @@
 //! Any number of made-up DevOps lessons, and questions about such things, from a seed.
 //!
-//! For sizes that no real collection at hand has. What matters for speed is held realistic: 20 to
-//! 70 words a text; words that repeat as in a language, the most frequent one much more than
-//! others (Zipf); identifiers that occur once; half of the texts in sessions of two to eight. They
-//! are no measure of quality.
+//! For sizes that no real collection at hand has. What matters for speed is held realistic: notes of
+//! two to four sentences; words that repeat as in a language, the most frequent one much more than
+//! others (Zipf); identifiers that occur once; a third of the texts in sessions of two to eight.
+//! They are no measure of quality.
 
 use memorygate_client::{Experience, domain, experience::VECTOR_DIMENSION};
 use memorygate_core::time::TimeMs;
@@ -226,11 +226,14 @@ impl Lessons {
         let at = self.drawn;
         self.drawn += 1;
         let mut content = self.text(SYMPTOMS);
-        for part in [CAUSES, FIXES] {
-            content.push(' ');
-            content.push_str(&self.text(part));
-        }
-        while self.random.random_bool(0.4) {
+        let second = if self.random.random_bool(0.5) {
+            CAUSES
+        } else {
+            FIXES
+        };
+        content.push(' ');
+        content.push_str(&self.text(second));
+        while self.random.random_bool(0.3) {
             content.push(' ');
             content.push_str(&self.text(FOLLOW_UPS));
         }
@@ -275,8 +278,9 @@ impl Lessons {
             self.session.1 -= 1;
             return Some(format!("incident-{number}"));
         }
-        // A session has 5 lessons on average and is begun by one in 6, so that half are in one.
-        if self.random.random_bool(1.0 / 6.0) {
+        // A session has 5 lessons on average and is begun by one in 11 of the others, so that a third
+        // are in one.
+        if self.random.random_bool(1.0 / 11.0) {
             self.session = (number + 1, self.random.random_range(1..8));
             return Some(format!("incident-{}", number + 1));
         }
@@ -374,8 +378,8 @@ mod tests {
             .map(|c| c.split_whitespace().count())
             .collect();
         let mean = words.iter().sum::<usize>() / words.len();
-        assert!((30..50).contains(&mean), "{mean} words on average");
-        assert!(words.iter().all(|n| (15..110).contains(n)), "{words:?}");
+        assert!((22..34).contains(&mean), "{mean} words on average");
+        assert!(words.iter().all(|n| (12..90).contains(n)), "{words:?}");
         assert!(contents.iter().all(|c| !c.contains(['{', '}'])));
     }
 
@@ -388,7 +392,7 @@ mod tests {
         let half = share(&|l| l.metadata.get(HALF.0).is_some_and(|value| value == HALF.1));
         assert!((0.47..0.53).contains(&half), "{half}");
         let in_session = share(&|l| l.session.is_some());
-        assert!((0.42..0.58).contains(&in_session), "{in_session}");
+        assert!((0.27..0.40).contains(&in_session), "{in_session}");
     }
 
     #[test]

@@ -12,6 +12,9 @@ pub(crate) struct Machine {
     processor: String,
     memory_mib: u64,
     system: String,
+    /// Processes that wanted to run in the last minute, on average: beside an idle machine's 0, the
+    /// figures are those of a busy one.
+    load: f64,
     /// Short id of the source's commit, with `+` if files were changed since; `None` outside a
     /// checkout.
     commit: Option<String>,
@@ -25,6 +28,8 @@ impl Machine {
         let processor = value_after(&read("/proc/cpuinfo"), "model name");
         let memory_kib = value_after(&read("/proc/meminfo"), "MemTotal");
         let memory_kib = memory_kib.and_then(|v| v.split(' ').next()?.parse::<u64>().ok());
+        let load = read("/proc/loadavg");
+        let load = load.split(' ').next().and_then(|load| load.parse().ok());
         let release = read("/proc/sys/kernel/osrelease");
         let mut settings: Vec<String> = std::env::vars()
             .filter(|(name, _)| name.starts_with("MEMORYGATE_") && name.contains("__"))
@@ -37,6 +42,7 @@ impl Machine {
             processor: processor.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             memory_mib: memory_kib.unwrap_or(0) / 1024,
             system: format!("Linux {}", release.trim()),
+            load: load.unwrap_or(0.0),
             commit: commit(),
             settings,
         }
@@ -48,6 +54,7 @@ impl Machine {
             "processor": self.processor,
             "memory_mib": self.memory_mib,
             "system": self.system,
+            "load": self.load,
             "commit": self.commit,
             "settings": self.settings,
         })
@@ -60,6 +67,7 @@ impl Machine {
             processor: "Example CPU".to_owned(),
             memory_mib: 4096,
             system: "Linux 6.1".to_owned(),
+            load: 0.25,
             commit: Some("abc1234".to_owned()),
             settings: Vec::new(),
         }
@@ -73,12 +81,13 @@ impl fmt::Display for Machine {
             processor,
             memory_mib,
             system,
+            load,
             commit,
             settings,
         } = self;
         write!(
             f,
-            "{cores} cores, {processor}, {memory_mib} MiB memory, {system}"
+            "{cores} cores, {processor}, {memory_mib} MiB memory, {system}, load {load:.2}"
         )?;
         if let Some(commit) = commit {
             write!(f, ", commit {commit}")?;

@@ -57,6 +57,14 @@ impl Metrics {
         Self(series.collect())
     }
 
+    /// The value of one series, by its name and labels as printed.
+    pub(crate) fn value(&self, series: &str) -> anyhow::Result<f64> {
+        self.0
+            .get(series)
+            .copied()
+            .with_context(|| format!("the server has no metric {series}"))
+    }
+
     /// Names of the histograms in seconds, without their suffix, in order.
     pub(crate) fn histograms(&self) -> Vec<String> {
         let names = self.0.keys().filter_map(|series| {
@@ -103,6 +111,9 @@ mod tests {
             .replace("_count{stage=\"dense\"} 4", "_count{stage=\"dense\"} 6");
         let (earlier, later) = (Metrics::parse(TEXT), Metrics::parse(&later));
         assert_eq!(later.histograms(), ["search_seconds"]);
+        let sum = "search_seconds_sum{stage=\"dense\"}";
+        assert_eq!(later.value(sum).unwrap(), 0.9);
+        assert!(later.value("search_seconds_sum").is_err());
         let means = later.means_ms_since(&earlier, "search_seconds");
         let [(labels, mean_ms, count)] = means.as_slice() else {
             panic!("expected only the stage that ran: {means:?}");

@@ -188,7 +188,7 @@ mod tests {
         let text = printed(&report(), None);
         assert!(
             text.starts_with(
-                "memorygate-bench quality · 2 cores, Example CPU, 4096 MiB memory, Linux 6.1, \
+                "memorygate-bench quality · 2 cores, Example CPU, 4096 MiB memory, Linux 6.1, load 0.25, \
                  commit abc1234\n\n\
                  By retriever\n \
                  retriever  recall@10\n \

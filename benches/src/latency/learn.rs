@@ -46,7 +46,7 @@ const KINDS: [Kind; 4] = [
         given: true,
     },
     Kind {
-        key: "learns_batch_per_s_1",
+        key: "learns_batch_per_s",
         title: "batches of 64 with vectors, 1 caller",
         callers: 1,
         batch: 64,
@@ -84,7 +84,7 @@ pub(super) async fn measure(
         let sample = Sample::new(measured.times_ms).context("nothing was learned in that time")?;
         report.number(kind.key, measured.per_s);
         let (p50, p99) = (sample.percentile(50.0), sample.percentile(99.0));
-        let stem = kind.key.replace("_per_s", "");
+        let stem = kind.key.replace("learns", "learn").replace("_per_s", "");
         report.number(&format!("{stem}_p50_ms"), p50);
         report.number(&format!("{stem}_p99_ms"), p99);
         table.row([
