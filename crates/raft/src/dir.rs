@@ -103,7 +103,7 @@ pub struct Identity {
     pub formed: bool,
 }
 
-/// Why a data directory cannot be used. Nothing in it was changed.
+/// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("data directory {} is in use by another server", path.display())]

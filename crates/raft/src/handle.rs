@@ -17,12 +17,14 @@ use memorygate_core::{
 };
 use openraft::{
     Raft, RaftMetrics, ReadPolicy, ServerState,
+    alias::WatchReceiverOf,
     async_runtime::watch::WatchReceiver as _,
     error::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError},
     raft::ClientWriteResult,
 };
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore, TryAcquireError, oneshot, watch},
+    task::JoinHandle,
     time::{Instant, interval, sleep, timeout},
 };
 use tracing::{error, warn};
@@ -52,7 +54,7 @@ const SNAPSHOT_NOTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a stop waits for what runs to let go of the files.
 const CLOSED_WITHIN: Duration = Duration::from_secs(30);
 
-/// A running replica. Clones share it.
+/// A running replica. Clones share it; it stops when it is told to, or when the last is dropped.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
@@ -76,6 +78,7 @@ struct Shared {
     snapshot: AsyncMutex<()>,
     /// Log bytes, since the start, when the last snapshot was built.
     snapshot_at_bytes: AtomicU64,
+    snapshot_keeper: AsyncMutex<Option<JoinHandle<()>>>,
     is_stopping: watch::Sender<bool>,
     /// Resolve when the log and the state machine are let go of.
     closed: AsyncMutex<Vec<oneshot::Receiver<()>>>,
@@ -249,14 +252,24 @@ impl Handle {
             settings,
             snapshot: AsyncMutex::new(()),
             snapshot_at_bytes: AtomicU64::new(0),
+            snapshot_keeper: AsyncMutex::new(None),
             is_stopping: watch::Sender::new(false),
             closed: AsyncMutex::new(closed.into()),
         });
-        let handle = Self { shared };
-        tokio::spawn(watch_consensus(handle.clone()));
-        tokio::spawn(stop_when_fatal(handle.clone()));
-        tokio::spawn(keep_snapshots(handle.clone()));
-        handle
+        let (raft, alarm) = (shared.raft.clone(), shared.alarm.clone());
+        tokio::spawn(watch_consensus(
+            raft.metrics(),
+            alarm.clone(),
+            shared.is_stopping.subscribe(),
+        ));
+        tokio::spawn(stop_when_fatal(raft, alarm, shared.is_stopping.subscribe()));
+        let keeper = keep_snapshots(Arc::downgrade(&shared), shared.is_stopping.subscribe());
+        let keeper = tokio::spawn(keeper);
+        *shared
+            .snapshot_keeper
+            .try_lock()
+            .expect("nobody else has the handle yet") = Some(keeper);
+        Self { shared }
     }
 
     /// Stamps `command` with the clock, appends it to the log and waits until it is applied.
@@ -414,7 +427,7 @@ impl Handle {
     pub async fn snapshot_now(&self) -> Result<SnapshotInfo, SnapshotError> {
         let files = self.build_snapshot().await?;
         Ok(SnapshotInfo {
-            position: files.manifest().log_id.index,
+            position: files.manifest().position(),
             path: files.path().to_owned(),
             bytes: files.manifest().bytes(),
         })
@@ -428,6 +441,11 @@ impl Handle {
             warn!(%error, "consensus did not stop in order");
         }
         // Whoever comes second waits for the first.
+        if let Some(keeper) = self.shared.snapshot_keeper.lock().await.take()
+            && let Err(error) = keeper.await
+        {
+            warn!(%error, "snapshots were not kept to the end");
+        }
         for closed in self.shared.closed.lock().await.drain(..) {
             // It resolves with an error, because what is dropped sends nothing.
             if timeout(CLOSED_WITHIN, closed).await.is_err() {
@@ -493,9 +511,10 @@ impl Handle {
         let shared = &self.shared;
         let _one_at_a_time = shared.snapshot.lock().await;
         self.check_running()?;
-        let (Some(applied), _) = shared.state.last_applied() else {
+        let (applied, _) = shared.state.last_applied();
+        if applied.is_none() {
             return Err(SnapshotError::Empty);
-        };
+        }
         if let Some(latest) = shared.snapshots.latest()
             && latest.manifest().log_id == applied
         {
@@ -516,7 +535,7 @@ impl Handle {
         let triggered = shared.raft.trigger().snapshot().await;
         triggered.map_err(|_| self.stopped())?;
         let wait = shared.raft.wait(Some(SNAPSHOT_NOTED_WITHIN));
-        let noted = wait.metrics(|metrics| metrics.snapshot >= Some(log_id), "snapshot is noted");
+        let noted = wait.metrics(|metrics| metrics.snapshot >= log_id, "snapshot is noted");
         if let Err(error) = noted.await {
             warn!(%error, "snapshot was built and is not used to shorten the log yet");
         }
@@ -556,18 +575,17 @@ fn peer(forward: ForwardToLeader<TypeConfig>) -> Option<Peer> {
 }
 
 /// Raises the alarm when openraft stops by itself.
-async fn watch_consensus(handle: Handle) {
-    let mut stopping = handle.shared.is_stopping.subscribe();
-    let mut metrics = handle.shared.raft.metrics();
+async fn watch_consensus(
+    mut metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    alarm: Alarm,
+    mut stopping: watch::Receiver<bool>,
+) {
     loop {
         let running = metrics.borrow_and_update().running_state.clone();
         if let Err(error) = running
             && !*stopping.borrow()
         {
-            handle
-                .shared
-                .alarm
-                .raise(FatalKind::Consensus, error.to_string());
+            alarm.raise(FatalKind::Consensus, error.to_string());
             return;
         }
         // Metrics change with every commit; a look now and then is enough.
@@ -580,57 +598,78 @@ async fn watch_consensus(handle: Handle) {
 }
 
 /// A node that must not serve must not lead either.
-async fn stop_when_fatal(handle: Handle) {
-    let mut stopping = handle.shared.is_stopping.subscribe();
-    let mut fatal = handle.fatal();
+async fn stop_when_fatal(
+    raft: Raft<TypeConfig, StateMachine>,
+    alarm: Alarm,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut fatal = alarm.watch();
     tokio::select! {
         _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
         _ = fatal.wait_for(Option::is_some) => {}
     }
-    if let Some(fatal) = handle.shared.alarm.raised() {
+    if let Some(fatal) = alarm.raised() {
         error!(%fatal, "node stops");
     }
-    handle.shutdown().await;
+    if let Err(error) = raft.shutdown().await {
+        warn!(%error, "consensus did not stop in order");
+    }
 }
 
 /// Builds a snapshot when the log has grown enough or the last one is old.
-async fn keep_snapshots(handle: Handle) {
-    let shared = &handle.shared;
-    let settings = &shared.settings;
-    let mut stopping = shared.is_stopping.subscribe();
+async fn keep_snapshots(shared: Weak<Shared>, mut stopping: watch::Receiver<bool>) {
     let mut ticks = interval(SNAPSHOT_LOOK_EVERY);
-    let every = Duration::from_secs(settings.snapshot_interval_s);
-    // What was appended before the start and may not be in a snapshot.
-    let mut bytes_before = shared.log.upgrade().map_or(0, |log| log.disk_bytes());
-    let mut last = Instant::now();
-    let mut not_before = last;
+    let mut due = SnapshotDue {
+        bytes_before: None,
+        last: Instant::now(),
+        not_before: Instant::now(),
+    };
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            // Also when the last handle was dropped.
             _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
         }
-        let position = shared.state.applied();
-        let covered = shared
-            .snapshots
-            .latest()
-            .map_or(0, |latest| latest.manifest().log_id.index);
-        let at_bytes = shared.snapshot_at_bytes.load(Ordering::Relaxed);
-        let log_bytes = shared.log_stats.bytes.load(Ordering::Relaxed);
-        let grown = bytes_before + log_bytes.saturating_sub(at_bytes);
-        let is_due = grown >= settings.snapshot_log_bytes || last.elapsed() >= every;
-        if position <= covered || !is_due || Instant::now() < not_before {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        if !due.is_due(&shared) {
             continue;
         }
-        match handle.build_snapshot().await {
+        match (Handle { shared }).build_snapshot().await {
             Ok(_) => {
-                bytes_before = 0;
-                last = Instant::now();
+                due.bytes_before = Some(0);
+                due.last = Instant::now();
             }
             Err(SnapshotError::Stopped(_)) => return,
             Err(error) => {
                 warn!(%error, "snapshot failed, the log is not shortened");
-                not_before = Instant::now() + SNAPSHOT_RETRY_AFTER;
+                due.not_before = Instant::now() + SNAPSHOT_RETRY_AFTER;
             }
         }
+    }
+}
+
+/// When the next snapshot is built.
+struct SnapshotDue {
+    /// What was appended before the start and may not be in a snapshot.
+    bytes_before: Option<u64>,
+    last: Instant,
+    not_before: Instant,
+}
+
+impl SnapshotDue {
+    fn is_due(&mut self, shared: &Shared) -> bool {
+        let bytes_before = *self
+            .bytes_before
+            .get_or_insert_with(|| shared.log.upgrade().map_or(0, |log| log.disk_bytes()));
+        let latest = shared.snapshots.latest();
+        let covered = latest.map_or(0, |latest| latest.manifest().position());
+        let at_bytes = shared.snapshot_at_bytes.load(Ordering::Relaxed);
+        let log_bytes = shared.log_stats.bytes.load(Ordering::Relaxed);
+        let grown = bytes_before + log_bytes.saturating_sub(at_bytes);
+        let every = Duration::from_secs(shared.settings.snapshot_interval_s);
+        let is_due = grown >= shared.settings.snapshot_log_bytes || self.last.elapsed() >= every;
+        is_due && shared.state.applied() > covered && Instant::now() >= self.not_before
     }
 }

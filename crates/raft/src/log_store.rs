@@ -25,6 +25,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread::JoinHandle,
 };
 
 use openraft::{
@@ -33,11 +34,12 @@ use openraft::{
 };
 use rocksdb::WriteBatch;
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use self::{
     reader::LogReader,
     seal::{Seal, Sealed},
-    tail::Tail,
+    tail::{Ends, Tail},
     writer::{Command, Writer},
 };
 use crate::{
@@ -58,7 +60,9 @@ const QUEUE_MAX: usize = 1_024;
 /// The log as openraft writes it. There is one; readers are handed out.
 pub(crate) struct LogStore {
     log: Arc<Log>,
-    queue: mpsc::Sender<Command>,
+    /// Present until the drop.
+    queue: Option<mpsc::Sender<Command>>,
+    writer: Option<JoinHandle<()>>,
     /// Absent in tests of the log alone: then anything may be purged.
     state: Option<State>,
 }
@@ -128,21 +132,15 @@ impl LogStore {
         let mode = if exists { Mode::Existing } else { Mode::Create };
         let store = Store::open(Kind::Log, mode, &path, &memory, alarm.clone())?;
         claim(&store, identity)?;
-        let found = Found::load(&store)?;
+        let ends = load(&store)?;
         let seal = Seal::open(&group.join("seal"))
             .map_err(|error| OpenError::io("open", &group.join("seal"), error))?;
-        found.check_against(&store, &seal.read())?;
+        check_against(&store, &ends, &seal.read())?;
 
         let (closed_tx, closed) = oneshot::channel();
         let log = Arc::new(Log {
             store,
-            tail: Mutex::new(Tail::new(
-                found.purged,
-                found.last,
-                found.vote,
-                found.committed,
-                settings.log_cache_bytes,
-            )),
+            tail: Mutex::new(Tail::new(ends, settings.log_cache_bytes)),
             alarm,
             stats: Arc::default(),
             _lock: lock,
@@ -154,18 +152,23 @@ impl LogStore {
             commands,
             seal,
             Sealed {
-                last: found.last,
-                vote: found.vote,
+                last: ends.last,
+                vote: ends.vote,
             },
             settings.group_commit_bytes_max,
             observer,
             failpoints,
         );
-        writer
+        let writer = writer
             .spawn()
             .map_err(|error| OpenError::io("start the writer of", &path, error))?;
         Ok(Opened {
-            store: Self { log, queue, state },
+            store: Self {
+                log,
+                queue: Some(queue),
+                writer: Some(writer),
+                state,
+            },
             closed,
         })
     }
@@ -175,8 +178,8 @@ impl LogStore {
     }
 
     async fn send(&self, command: Command) -> io::Result<()> {
-        let sent = self.queue.send(command).await;
-        sent.map_err(|_| self.log.stopped())
+        let queue = self.queue.as_ref().expect("it is taken by the drop alone");
+        queue.send(command).await.map_err(|_| self.log.stopped())
     }
 
     /// Queues a change and waits until it is synced.
@@ -187,6 +190,18 @@ impl LogStore {
         let (done, synced) = oneshot::channel();
         self.send(command(done)).await?;
         synced.await.unwrap_or_else(|_| Err(self.log.stopped()))
+    }
+}
+
+impl Drop for LogStore {
+    /// Waits for what is being written, so that the files are free afterwards.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            warn!("log writer panicked");
+        }
     }
 }
 
@@ -295,65 +310,62 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
-/// What a log held when it was opened.
-struct Found {
-    purged: Option<LogId>,
-    last: Option<LogId>,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
+fn load(store: &Store) -> Result<Ends, OpenError> {
+    let purged = local(store, &kv::purged::KEY, kv::purged::decode)?;
+    let first = end(store, Scan::forward(None))?;
+    let last = end(store, Scan::backward(None))?;
+    let expected = purged.map_or(0, |purged| purged.index + 1);
+    if let Some(first) = first
+        && first.index != expected
+    {
+        return Err(OpenError::corrupt(
+            store.path(),
+            format!("log begins with entry {}, expected {expected}", first.index),
+        ));
+    }
+    Ok(Ends {
+        purged,
+        first: first.map(|first| first.index),
+        last: last.max(purged),
+        vote: local(store, &kv::vote::KEY, kv::vote::decode)?,
+        committed: local(store, &kv::committed::KEY, kv::committed::decode)?,
+    })
 }
 
-impl Found {
-    fn load(store: &Store) -> Result<Self, OpenError> {
-        let purged = local(store, &kv::purged::KEY, kv::purged::decode)?;
-        Ok(Self {
-            purged,
-            last: last_entry(store)?.max(purged),
-            vote: local(store, &kv::vote::KEY, kv::vote::decode)?,
-            committed: local(store, &kv::committed::KEY, kv::committed::decode)?,
-        })
-    }
-
-    /// RocksDB takes damage at the end of its write-ahead log for a torn write and drops it. What
-    /// was acknowledged was never torn.
-    fn check_against(&self, store: &Store, sealed: &Sealed) -> Result<(), OpenError> {
-        let corrupt = |reason| Err(OpenError::corrupt(store.path(), reason));
-        if self.last < sealed.last {
-            return corrupt(format!(
-                "log ends at {:?}, and {:?} was acknowledged",
-                self.last, sealed.last
-            ));
-        }
-        if self.vote < sealed.vote {
-            return corrupt(format!(
-                "last vote is {:?}, and {:?} was given",
-                self.vote, sealed.vote
-            ));
-        }
-        Ok(())
-    }
-}
-
-fn last_entry(store: &Store) -> Result<Option<LogId>, OpenError> {
-    let mut last = None;
+/// The first or the last entry.
+fn end(store: &Store, scan: Scan<'_>) -> Result<Option<LogId>, OpenError> {
+    let mut found = None;
     let range = ([tag::ENTRY], [tag::ENTRY + 1]);
     store
-        .visit(
-            Family::Entries,
-            &range.0,
-            &range.1,
-            Scan::backward(None),
-            |key, value| {
-                last = Some(reader::decode(key, value));
-                ControlFlow::Break(())
-            },
-        )
+        .visit(Family::Entries, &range.0, &range.1, scan, |key, value| {
+            found = Some(reader::decode(key, value));
+            ControlFlow::Break(())
+        })
         .map_err(|error| OpenError::corrupt(store.path(), error))?;
-    match last {
+    match found {
         None => Ok(None),
         Some(Ok(entry)) => Ok(Some(entry.log_id)),
         Some(Err(reason)) => Err(OpenError::corrupt(store.path(), reason)),
     }
+}
+
+/// RocksDB takes damage at the end of its write-ahead log for a torn write and drops it. What was
+/// acknowledged was never torn.
+fn check_against(store: &Store, ends: &Ends, sealed: &Sealed) -> Result<(), OpenError> {
+    let corrupt = |reason| Err(OpenError::corrupt(store.path(), reason));
+    if ends.last < sealed.last {
+        return corrupt(format!(
+            "log ends at {:?}, and {:?} was acknowledged",
+            ends.last, sealed.last
+        ));
+    }
+    if ends.vote < sealed.vote {
+        return corrupt(format!(
+            "last vote is {:?}, and {:?} was given",
+            ends.vote, sealed.vote
+        ));
+    }
+    Ok(())
 }
 
 /// Writes into a new log whose it is, and refuses another's.

@@ -193,14 +193,14 @@ impl Replica {
                 .await
                 .map_err(|error| fatal(&error))?;
         }
-        if !dir.identity().formed {
-            dir.set_formed()?;
-        }
         let handle = Handle::new(Running {
             raft,
             state,
             snapshots,
-            identity: *dir.identity(),
+            identity: Identity {
+                formed: true,
+                ..*dir.identity()
+            },
             settings,
             clock,
             guard,
@@ -220,6 +220,10 @@ impl Replica {
                 waited_ms: started.elapsed().as_millis(),
                 reason,
             });
+        }
+        // Not before: what was begun and not committed was never a cluster.
+        if !dir.identity().formed {
+            dir.set_formed()?;
         }
         Ok(handle)
     }

@@ -183,7 +183,7 @@ impl Snapshots {
         let bytes = snapshot.manifest.bytes();
         self.observer.snapshot_built(bytes, started.elapsed());
         info!(
-            position = snapshot.manifest.log_id.index,
+            position = snapshot.manifest.position(),
             bytes, "snapshot built"
         );
         Ok(snapshot)
@@ -239,14 +239,11 @@ impl Snapshots {
         let store = Store::open(kind, Mode::ReadOnly, path, &self.memory, Alarm::new())?;
         let applied = local(&store, &kv::applied::KEY, kv::applied::decode)?.unwrap_or_default();
         let membership = local(&store, &kv::membership::KEY, kv::membership::decode)?;
-        let log_id = applied
-            .log_id
-            .ok_or_else(|| OpenError::corrupt(path, "nothing was applied"))?;
         Ok(Manifest {
             format: dir::FORMAT,
             group: dir::GROUP,
             cluster_id: self.cluster_id,
-            log_id,
+            log_id: applied.log_id,
             membership: membership.unwrap_or_default(),
             digest: applied.digest.to_string(),
             parts: Vec::new(),
@@ -261,7 +258,8 @@ impl Snapshots {
             durable::remove_dir(staged)?;
             return Ok(same.clone());
         }
-        let path = self.root.join(types::display(&manifest.log_id));
+        let name = manifest.log_id.as_ref().map(types::display);
+        let path = self.root.join(name.unwrap_or_else(|| "empty".to_owned()));
         // Something unreadable may have been left under this name.
         durable::remove_dir(&path)?;
         durable::rename(staged, &path)?;

@@ -271,7 +271,7 @@ impl State {
     }
 
     /// Replaces the whole state by a verified copy, which must end at `log_id`.
-    pub(crate) fn install(&self, from: &Path, files: &[String], log_id: &LogId) -> io::Result<()> {
+    pub(crate) fn install(&self, from: &Path, files: &[String], log_id: Option<LogId>) -> io::Result<()> {
         let mut writer = self.writer();
         let number = writer.generation.number();
         let to = self.inner.root.prepare(number)?;
@@ -288,7 +288,7 @@ impl State {
             .map_err(io::Error::other)?;
         check_owner(generation.store(), self.inner.cluster_id).map_err(io::Error::other)?;
         let next = Writer::load(Arc::new(generation)).map_err(io::Error::other)?;
-        if next.applied.log_id.as_ref() != Some(log_id) {
+        if next.applied.log_id != log_id {
             return Err(io::Error::other(format!(
                 "snapshot holds the state after {:?}, expected {log_id:?}",
                 next.applied.log_id
@@ -298,7 +298,8 @@ impl State {
         self.inner.root.point_to(&next.generation)?;
         writer.generation.retire();
         *writer = next;
-        self.inner.durable.fetch_max(log_id.index, Ordering::AcqRel);
+        let position = snapshot.position();
+        self.inner.durable.fetch_max(position, Ordering::AcqRel);
         self.show(snapshot.clone());
         if let Some(sink) = self.inner.sink.get() {
             sink.replaced(snapshot);

@@ -113,7 +113,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let last = meta.last_log_id;
         let installed = tokio::task::spawn_blocking(move || {
             let manifest = snapshot.manifest();
-            if last != Some(manifest.log_id) {
+            if last != manifest.log_id {
                 return Err(io::Error::other(format!(
                     "snapshot ends at {:?}, expected {last:?}",
                     manifest.log_id
@@ -122,7 +122,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             snapshots.verify(&snapshot).map_err(io::Error::other)?;
             let kept = snapshots.adopt(snapshot)?;
             let manifest = kept.manifest();
-            state.install(kept.path(), &manifest.names(), &manifest.log_id)
+            state.install(kept.path(), &manifest.names(), manifest.log_id)
         });
         installed.await.map_err(io::Error::other)?
     }
@@ -155,7 +155,7 @@ fn describe(files: Arc<SnapshotFiles>) -> Snapshot {
     let manifest = files.manifest();
     Snapshot {
         meta: SnapshotMeta {
-            last_log_id: Some(manifest.log_id),
+            last_log_id: manifest.log_id,
             last_membership: manifest.membership.clone(),
         },
         snapshot: files,

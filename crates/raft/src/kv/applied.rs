@@ -90,7 +90,7 @@ mod tests {
         let bytes = encode(&log_id, digest);
         assert_eq!(
             hex(&bytes),
-            "01840319010219012c81841bc1d8f1c4dba1d0b11b73a4bdd6d5c16c0e1b00"
+            "01840319010219012c81841b47885634e10322321bde3771a6a0f5bd721b2682dfad44fd9c2f1b17b812d233d63792"
         );
         let applied = decode(&bytes).unwrap();
         assert_eq!((applied.log_id, applied.digest), (Some(log_id), digest));

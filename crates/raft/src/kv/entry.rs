@@ -190,18 +190,18 @@ mod tests {
         let head = |kind: &str| format!("01{kind}000000000000000100000000000000020000000000000003");
         check_frozen(
             &entry(3, EntryPayload::Blank),
-            &format!("{}00000000a7b3e2c2", head("00")),
+            &format!("{}00000000d92a4027", head("00")),
         );
         check_frozen(
             &entry(3, command(b"abc")),
-            &format!("{}0000000361626300000000", head("01")),
+            &format!("{}0000000361626348339903", head("01")),
         );
         let nodes = BTreeMap::from([(2, Node::default())]);
         let members = Membership::new(vec![[2].into()], nodes).unwrap();
         let json = br#"{"configs":[[2]],"nodes":{"2":{"address":""}}}"#;
         check_frozen(
             &entry(3, EntryPayload::Membership(members)),
-            &format!("{}0000002e{}00000000", head("02"), hex(json)),
+            &format!("{}0000002e{}bd7c9a26", head("02"), hex(json)),
         );
         assert_eq!(hex(&encode_key(258)), "800000000000000102");
         assert_eq!(decode_key(&encode_key(258)), Ok(258));

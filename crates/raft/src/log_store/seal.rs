@@ -151,7 +151,7 @@ mod tests {
         let [one, two, three, four, five] = [1, 2, 3, 4, 5].map(number);
         assert_eq!(
             hex(&encode(&sealed())),
-            format!("0101{one}{two}{three}01{four}{five}01") + "00000000"
+            format!("0101{one}{two}{three}01{four}{five}01") + "4a7c2f4d"
         );
         assert_eq!(decode(&encode(&sealed())), Some(sealed()));
         let nothing = Sealed::default();

@@ -17,9 +17,21 @@ pub(crate) struct Tail {
     bytes: u64,
     bytes_max: u64,
     purged: Option<LogId>,
+    /// Index of the first entry; `None` if there is none.
+    first: Option<u64>,
     last: Option<LogId>,
     vote: Option<Vote>,
     committed: Option<LogId>,
+}
+
+/// What a log has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) purged: Option<LogId>,
+    pub(crate) first: Option<u64>,
+    pub(crate) last: Option<LogId>,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
 }
 
 /// Where to find the entries of a range.
@@ -31,18 +43,20 @@ pub(crate) struct Found {
 }
 
 impl Tail {
-    pub(crate) fn new(
-        purged: Option<LogId>,
-        last: Option<LogId>,
-        vote: Option<Vote>,
-        committed: Option<LogId>,
-        bytes_max: u64,
-    ) -> Self {
+    pub(crate) fn new(ends: Ends, bytes_max: u64) -> Self {
+        let Ends {
+            purged,
+            first,
+            last,
+            vote,
+            committed,
+        } = ends;
         Self {
             entries: VecDeque::new(),
             bytes: 0,
             bytes_max,
             purged,
+            first,
             last,
             vote,
             committed,
@@ -88,6 +102,7 @@ impl Tail {
             last = Some(entry.log_id);
         }
         self.last = last;
+        self.first = self.first.or(entries.first().map(|first| first.log_id.index));
         self.bytes += entries.iter().map(estimated_bytes).sum::<u64>();
         self.entries.extend(entries.iter().cloned());
         Ok(())
@@ -105,7 +120,7 @@ impl Tail {
 
     /// Forgets what comes after `last`. False if there is nothing.
     pub(crate) fn truncate_after(&mut self, last: Option<LogId>) -> bool {
-        let keeps = |log_id: LogId| last.is_some_and(|last| log_id.index <= last.index);
+        let keeps = |log_id: LogId| keeps_index(last, log_id.index);
         if self.last.is_none_or(keeps) {
             return false;
         }
@@ -113,6 +128,7 @@ impl Tail {
             self.bytes -= estimated_bytes(&entry);
         }
         self.last = last.max(self.purged);
+        self.first = self.first.filter(|first| keeps_index(last, *first));
         true
     }
 
@@ -127,13 +143,17 @@ impl Tail {
         }
         self.purged = self.purged.max(Some(through));
         self.last = self.last.max(self.purged);
+        let is_empty = self.last.is_none_or(|last| last.index <= through.index);
+        self.first = match self.first {
+            Some(first) if !is_empty => Some(first.max(through.index + 1)),
+            Some(_) | None => None,
+        };
     }
 
     /// Where the entries in `from..until` are that the log has.
     pub(crate) fn find(&self, from: u64, until: u64) -> Found {
-        let first = self.purged.map_or(0, |purged| purged.index + 1);
         let end = self.last.map_or(0, |last| last.index + 1);
-        let from = from.max(first);
+        let from = from.max(self.first.unwrap_or(end));
         let until = until.min(end);
         let in_memory_from = self.entries.front().map_or(end, |entry| entry.log_id.index);
         let skipped = from.saturating_sub(in_memory_from) as usize;
@@ -149,6 +169,10 @@ impl Tail {
             self.bytes -= estimated_bytes(&entry);
         }
     }
+}
+
+fn keeps_index(last: Option<LogId>, index: u64) -> bool {
+    last.is_some_and(|last| index <= last.index)
 }
 
 #[cfg(test)]
@@ -177,6 +201,15 @@ mod tests {
             .collect()
     }
 
+    /// A log of the entries 0 to 3, all on disk.
+    fn three() -> Ends {
+        Ends {
+            first: Some(0),
+            last: Some(id(3)),
+            ..Ends::default()
+        }
+    }
+
     fn check(tail: &Tail, from: u64, until: u64, expected: &str) {
         let found = tail.find(from, until);
         let indexes: Vec<u64> = found.in_memory.iter().map(|e| e.log_id.index).collect();
@@ -192,7 +225,7 @@ mod tests {
     #[test]
     fn entries_are_in_memory_until_they_are_synced_and_too_many() {
         // Room for two blank entries of 34 bytes.
-        let mut tail = Tail::new(None, Some(id(3)), None, None, 70);
+        let mut tail = Tail::new(three(), 70);
         check(&tail, 0, 9, "0..4 []");
         tail.push(&entries(4..=8)).unwrap();
         check(&tail, 0, 99, "0..4 [4, 5, 6, 7, 8]");
@@ -207,18 +240,18 @@ mod tests {
 
     #[test]
     fn a_hole_is_refused() {
-        let mut tail = Tail::new(None, Some(id(3)), None, None, 70);
+        let mut tail = Tail::new(three(), 70);
         let error = tail.push(&entries(5..=6)).unwrap_err();
         assert!(error.to_string().starts_with("entry 5 is appended after"));
         assert_eq!(tail.last(), Some(id(3)));
-        let mut empty = Tail::new(None, None, None, None, 70);
+        let mut empty = Tail::new(Ends::default(), 70);
         empty.push(&entries(5..=6)).unwrap();
-        check(&empty, 0, 99, "0..5 [5, 6]");
+        check(&empty, 0, 99, "- [5, 6]");
     }
 
     #[test]
     fn what_is_cut_is_gone_at_once() {
-        let mut tail = Tail::new(None, Some(id(3)), None, None, 1_000);
+        let mut tail = Tail::new(three(), 1_000);
         tail.push(&entries(4..=8)).unwrap();
         assert!(!tail.truncate_after(Some(id(8))));
         assert!(tail.truncate_after(Some(id(6))));
@@ -234,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_purged_is_gone_at_once() {
-        let mut tail = Tail::new(None, Some(id(3)), None, None, 1_000);
+        let mut tail = Tail::new(three(), 1_000);
         tail.push(&entries(4..=8)).unwrap();
         tail.purge(id(2));
         check(&tail, 0, 99, "3..4 [4, 5, 6, 7, 8]");

@@ -115,9 +115,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn spawn(self) -> io::Result<()> {
+    pub(super) fn spawn(self) -> io::Result<thread::JoinHandle<()>> {
         let builder = thread::Builder::new().name("log-writer".to_owned());
-        builder.spawn(move || self.run()).map(drop)
+        builder.spawn(move || self.run())
     }
 
     fn run(mut self) {

@@ -26,8 +26,8 @@ pub(crate) struct Manifest {
     pub(crate) format: u32,
     pub(crate) group: u64,
     pub(crate) cluster_id: ClusterId,
-    /// The last entry that the state holds.
-    pub(crate) log_id: LogId,
+    /// The last entry that the state holds; none if it is empty.
+    pub(crate) log_id: Option<LogId>,
     pub(crate) membership: StoredMembership,
     /// Of the replicated rows.
     pub(crate) digest: String,
@@ -55,6 +55,11 @@ pub(crate) enum ReadError {
 }
 
 impl Manifest {
+    /// Index of the last entry that the state holds; 0 before the first.
+    pub(crate) fn position(&self) -> u64 {
+        self.log_id.map_or(0, |log_id| log_id.index)
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes).sum()
     }
@@ -117,13 +122,13 @@ mod tests {
             format: 1,
             group: 0,
             cluster_id: ClusterId(7),
-            log_id: LogId {
+            log_id: Some(LogId {
                 leader_id: LeaderId {
                     term: 1,
                     node_id: 2,
                 },
                 index: 3,
-            },
+            }),
             membership: StoredMembership::default(),
             digest: "00".to_owned(),
             parts: vec![Part {

@@ -262,7 +262,7 @@ fn a_snapshot_is_of_one_moment_while_entries_are_applied() {
             let described = to.snapshots.describe(&copy).unwrap();
             target_opened
                 .state
-                .install(&copy, &names, &described.log_id)
+                .install(&copy, &names, described.log_id)
                 .unwrap();
             assert_eq!(target_opened.digest().to_string(), described.digest);
         }
@@ -381,7 +381,7 @@ fn a_snapshot_that_is_not_what_it_says_is_refused() {
         "is of cluster 00000000000000000000000000000002, expected",
     );
     check_refused(|_, manifest| manifest.format = 2, "has format 2");
-    check_refused(|_, manifest| manifest.log_id.index = 9, "expected Some(");
+    check_refused(|_, manifest| manifest.log_id.as_mut().unwrap().index = 9, "expected Some(");
     check_refused(
         |path, manifest| fs::remove_file(path.join(&manifest.parts[0].name)).unwrap(),
         "it is missing",
