@@ -58,7 +58,9 @@ impl Log {
     fn learn(&mut self, experience: Experience) -> Learned {
         match self.run(learn(vec![experience])).unwrap() {
             Outcome::Learned(learned) => learned[0],
-            other => panic!("learned, but got {other:?}"),
+            other @ (Outcome::Mutated { .. } | Outcome::Expired { .. }) => {
+                panic!("learned, but got {other:?}")
+            }
         }
     }
 

@@ -29,7 +29,10 @@ impl Wording {
     pub fn of(text: &str) -> Self {
         let mut wording = Self::default();
         let joined = text.replace(['\'', '’'], "").to_lowercase();
-        for word in joined.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+        for word in joined
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|w| !w.is_empty())
+        {
             *wording.words.entry(word.to_owned()).or_default() += 1;
             wording.count += 1;
         }
