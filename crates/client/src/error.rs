@@ -246,7 +246,10 @@ impl Failure {
     pub(crate) fn of(operation: &'static str, mutating: bool, status: &Status) -> Self {
         let transport = status.source().is_some();
         let connected = find::<ConnectError>(status).is_none();
-        let code = if find::<TimeoutExpired>(status).is_some() {
+        // Tonic says so on either side when the deadline in the request has passed.
+        let timed_out = find::<TimeoutExpired>(status).is_some()
+            || status.code() == Code::Cancelled && status.message() == "Timeout expired";
+        let code = if timed_out {
             Code::DeadlineExceeded
         } else {
             status.code()
@@ -280,7 +283,9 @@ impl Failure {
             .collect();
         let reason = info.map(|info| info.reason).unwrap_or_default();
         let kind = kind(code, transport, &reason);
-        let message = if connected {
+        let message = if timed_out {
+            "no answer within the time that the call may take".to_owned()
+        } else if connected {
             status.message().to_owned()
         } else {
             format!("cannot connect: {}", root_cause(status))

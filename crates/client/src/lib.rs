@@ -34,6 +34,7 @@ pub mod memory;
 pub mod mutation;
 pub mod position;
 pub mod recall;
+pub mod record;
 pub mod scope;
 pub mod stats;
 pub mod store;

@@ -115,7 +115,7 @@ pub(crate) fn from_wire(timestamp: Timestamp) -> Result<TimeMs, memorygate_core:
 }
 
 /// `2h`, `1d12h`: numbers with units, in milliseconds. `None` if it is not that or does not fit.
-fn parse_amount(text: &str) -> Option<i64> {
+pub fn parse_amount(text: &str) -> Option<i64> {
     let mut total: i64 = 0;
     let mut rest = text;
     while !rest.is_empty() {

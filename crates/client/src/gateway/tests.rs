@@ -99,7 +99,7 @@ fn lesson(i: usize) -> Interaction {
     Interaction::new(format!("step {i}")).succeeded("it worked")
 }
 
-async fn count(store: &Moody) -> u64 {
+fn count(store: &Moody) -> u64 {
     let stats = store.inner.stats(None).unwrap();
     stats.namespaces.iter().map(|n| n.memories).sum()
 }
@@ -146,7 +146,7 @@ async fn a_flush_waits_for_everything_that_was_queued() {
     }
     let flushed = gateway.flush().await;
     assert_eq!((flushed.acknowledged, flushed.failed.len()), (200, 0));
-    assert_eq!(count(&store).await, 200);
+    assert_eq!(count(&store), 200);
     assert!(
         store.writes.load(Ordering::Relaxed) < 200,
         "lessons that wait share a write"
@@ -284,7 +284,7 @@ async fn one_refused_lesson_does_not_take_its_batch_with_it() {
         "everything is accounted for"
     );
     assert!(flushed.failed.len() <= 2);
-    assert_eq!(count(&store).await, flushed.acknowledged);
+    assert_eq!(count(&store), flushed.acknowledged);
 }
 
 #[tokio::test]
@@ -299,7 +299,7 @@ async fn a_dropped_gateway_still_stores_what_was_queued() {
     }
     drop(gateway);
     store.gate.add_permits(1000);
-    while count(&store).await < 10 {
+    while count(&store) < 10 {
         tokio::task::yield_now().await;
     }
 }

@@ -1,1 +1,7 @@
+//! `mgctl` as a shell script sees it: arguments in; output, messages and exit code out.
 
+mod basics;
+mod export;
+mod import;
+mod run;
+mod verbs;

@@ -26,6 +26,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// What a call does instead of answering.
 #[derive(Clone)]
 pub(crate) enum Fault {
+    /// None: this call is answered.
+    Pass,
     /// Answers so and does nothing.
     Status(Status),
     /// Does what it was asked to, then answers so.
@@ -101,7 +103,7 @@ impl Fake {
         };
         let fault = self.faults.lock().unwrap().pop_front();
         match fault {
-            None => run(&self.store, freshness)
+            None | Some(Fault::Pass) => run(&self.store, freshness)
                 .map(Response::new)
                 .map_err(|e| status(&e)),
             Some(Fault::Status(status)) => Err(status),

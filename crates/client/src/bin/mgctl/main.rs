@@ -1,3 +1,73 @@
 //! `mgctl`: what an operator or a shell script does with MemoryGate, over the public API alone.
+//!
+//! ```text
+//! args ──▶ one file for each verb ──▶ Output (text that reads well, or JSON) ──▶ exit code
+//! ```
+//!
+//! Every verb is a function of its own arguments, a client and an output. How a failure is told, and
+//! with which exit code, is decided in `failure.rs` alone.
 
-fn main() {}
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
+
+mod args;
+mod completions;
+mod durable;
+mod export;
+mod failure;
+mod feedback;
+mod forget;
+mod get;
+mod import;
+mod learn;
+mod link;
+mod list;
+mod output;
+mod recall;
+mod stats;
+mod style;
+mod update;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use crate::{
+    args::{Args, Verb},
+    output::Output,
+};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let output = Output::to_terminal(args.global.output);
+    match run(args, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, &output),
+    }
+}
+
+fn run(args: Args, output: &Output) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(dispatch(args, output))
+}
+
+async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
+    let global = &args.global;
+    match args.verb {
+        Verb::Learn(verb) => learn::run(verb, global, output).await,
+        Verb::Recall(verb) => recall::run(verb, global, output).await,
+        Verb::Get(verb) => get::run(verb, global, output).await,
+        Verb::List(verb) => list::run(verb, global, output).await,
+        Verb::Update(verb) => update::run(verb, global, output).await,
+        Verb::Feedback(verb) => feedback::run(verb, global, output).await,
+        Verb::Forget(verb) => forget::run(verb, global, output).await,
+        Verb::Link(verb) => link::run(verb, global, output).await,
+        Verb::Stats(verb) => stats::run(verb, global, output).await,
+        Verb::Import(verb) => Box::pin(import::run(verb, global, output)).await,
+        Verb::Export(verb) => Box::pin(export::run(verb, global, output)).await,
+        Verb::Completions(verb) => completions::run(verb, output),
+    }
+}

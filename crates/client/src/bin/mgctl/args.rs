@@ -1,0 +1,261 @@
+//! What every verb takes: where the server is, for whom, and in which form.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use memorygate_client::{
+    Client, Error, Filter, Key, Reader, RequestId, Settings, TimeMs,
+    client::ENDPOINT_DEFAULT,
+    time::{self, Direction},
+};
+
+use crate::{
+    completions, export, feedback, forget, get, import, learn, link, list, recall, stats, update,
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed; nothing was changed by this call
+  2  the request or the usage is wrong
+  3  no such memory that the reader may see
+  4  the outcome of a write is unknown: repeat it with the --request-id that the error names
+
+Examples:
+  mgctl learn \"OOMKilled at 256Mi, 512Mi holds\" --domain infrastructure
+  mgctl recall \"pod gets killed for memory\"
+  mgctl stats --output json";
+
+/// Learn, recall and tend the memories of a MemoryGate cluster.
+#[derive(Parser)]
+#[command(name = "mgctl", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    Learn(learn::Args),
+    Recall(recall::Args),
+    Get(get::Args),
+    List(list::Args),
+    Update(update::Args),
+    Feedback(feedback::Args),
+    Forget(forget::Args),
+    Link(link::Args),
+    Stats(stats::Args),
+    Import(import::Args),
+    Export(export::Args),
+    Completions(completions::Args),
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Servers of the cluster, separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "MEMORYGATE_ENDPOINT",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = ENDPOINT_DEFAULT
+    )]
+    pub(crate) endpoint: Vec<String>,
+
+    /// Namespace [default: default]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "MEMORYGATE_NAMESPACE",
+        value_name = "NAME"
+    )]
+    pub(crate) namespace: Option<String>,
+
+    /// The agent on whose behalf to act: sees its own memories, is named in what it learns
+    #[arg(long, global = true, env = "MEMORYGATE_AGENT", value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+
+    /// A team whose memories to see as well; may be repeated
+    #[arg(
+        long,
+        global = true,
+        env = "MEMORYGATE_TEAM",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub(crate) team: Vec<String>,
+
+    /// See every scope of the namespace (for operators)
+    #[arg(long, global = true)]
+    pub(crate) everything: bool,
+
+    /// How long one call may take, all its attempts together
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+
+    /// Form of the output
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "MEMORYGATE_OUTPUT",
+        value_name = "FORM",
+        default_value = "text"
+    )]
+    pub(crate) output: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// For people
+    Text,
+    /// For programs: one document, or one a line
+    Json,
+}
+
+impl Global {
+    /// A client for a single command: it gives up sooner than an agent's would, since a person is
+    /// waiting.
+    pub(crate) fn client(&self) -> Result<Client, Error> {
+        self.client_with(4)
+    }
+
+    /// A client that tries each call this often.
+    pub(crate) fn client_with(&self, attempts_max: u32) -> Result<Client, Error> {
+        Client::new(Settings {
+            namespace: self.namespace_or_default().to_owned(),
+            reader: self.reader(),
+            timeout: self.timeout,
+            attempts_max,
+            ..Settings::new(&self.endpoint)
+        })
+    }
+
+    pub(crate) fn namespace_or_default(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        Reader {
+            agent: self.agent.clone(),
+            teams: self.team.iter().cloned().collect(),
+            everything: self.everything,
+        }
+    }
+
+    /// The reader, or an operator where none was named: an export or an import that silently left
+    /// out what a nobody may not see would be worse than none.
+    pub(crate) fn reader_or_operator(&self) -> Reader {
+        if self.agent.is_none() && self.team.is_empty() {
+            Reader::operator()
+        } else {
+            self.reader()
+        }
+    }
+}
+
+/// What a recall, a list or an export may return.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Filter")]
+pub(crate) struct FilterArgs {
+    /// Only of this domain; may be repeated
+    #[arg(long, short, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) domain: Vec<String>,
+    /// Only learned by this agent; may be repeated
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) by: Vec<String>,
+    /// Only of this session; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session: Vec<String>,
+    /// Only with this metadata; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) meta: Vec<(String, String)>,
+    /// Only what happened at or after this time (RFC 3339, or an amount ago: 2h, 30d)
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    pub(crate) since: Option<TimeMs>,
+    /// Only what happened before this time
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    pub(crate) until: Option<TimeMs>,
+    /// Only at least this important, 0 to 1
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) min_importance: Option<f32>,
+}
+
+impl FilterArgs {
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            domains: self.domain.iter().cloned().collect(),
+            agents: self.by.iter().cloned().collect(),
+            sessions: self.session.iter().cloned().collect(),
+            metadata: self.meta.iter().cloned().collect::<BTreeMap<_, _>>(),
+            since: self.since,
+            until: self.until,
+            min_importance: self.min_importance,
+        }
+    }
+}
+
+/// How a write can be repeated.
+#[derive(clap::Args)]
+pub(crate) struct Repeat {
+    /// Repeat a write whose outcome was unknown under its id: it is run at most once
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<RequestId>,
+}
+
+/// `KEY=VALUE`; the value may be empty and may hold further equals signs.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+pub(crate) fn past(text: &str) -> Result<TimeMs, time::ParseError> {
+    time::parse(text, time::now(), Direction::Ago)
+}
+
+pub(crate) fn future(text: &str) -> Result<TimeMs, time::ParseError> {
+    time::parse(text, time::now(), Direction::Ahead)
+}
+
+pub(crate) fn key(text: &str) -> Result<Key, String> {
+    text.parse::<Key>().map_err(|_| {
+        "expected a key of 32 hexadecimal digits (`mgctl list --wide` shows them whole)".to_owned()
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    time::parse_amount(text)
+        .and_then(|ms| u64::try_from(ms).ok())
+        .filter(|ms| *ms > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "expected an amount of time such as 500ms, 30s or 2m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_read_or_refused() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(pair("a="), Ok(("a".into(), String::new())));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("0s").is_err() && duration("30").is_err());
+        assert!(key("abc").is_err());
+    }
+}

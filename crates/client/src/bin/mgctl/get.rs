@@ -1,0 +1,94 @@
+//! `mgctl get`: one memory, whole.
+
+use memorygate_client::{Key, Memory, record::MemoryRecord, time};
+
+use crate::{
+    args::{self, Global},
+    failure::NotFound,
+    output::Output,
+    style,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  mgctl get 4cd11579fb7e1d99b1ee59b85a9d8ca0
+  mgctl get 4cd11579fb7e1d99b1ee59b85a9d8ca0 --agent ada --output json | jq .metadata";
+
+/// Show one memory
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// 32 hexadecimal digits
+    #[arg(value_parser = args::key)]
+    key: Key,
+}
+
+pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let memory = global.client()?.get(args.key).await?;
+    let memory = memory.ok_or(NotFound(args.key))?;
+    if output.is_json() {
+        output.json(&MemoryRecord::from(&memory))?;
+        return Ok(());
+    }
+    for (name, value) in fields(&memory, output) {
+        let name = output.style.dim(&format!("{name:<11}"));
+        output.line(&format!("{name} {}", style::printable(&value)))?;
+    }
+    output.line("")?;
+    for line in style::wrap(&memory.content, output.style.width) {
+        output.line(&line)?;
+    }
+    Ok(())
+}
+
+/// Everything but the content; what says nothing is left out.
+fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
+    let instant = |at| {
+        let age = time::relative(at, output.now);
+        format!("{} ({age})", time::format(at))
+    };
+    let mut fields = vec![
+        ("key", memory.key.to_string()),
+        ("namespace", memory.namespace.clone()),
+        ("scope", memory.scope.to_string()),
+        ("domain", memory.domain.clone()),
+        ("happened", instant(memory.occurred_at)),
+    ];
+    if memory.last_seen_at != memory.occurred_at {
+        fields.push(("last seen", instant(memory.last_seen_at)));
+    }
+    if memory.occurrences > 1 {
+        fields.push(("seen", format!("{} times", memory.occurrences)));
+    }
+    fields.push(("importance", format!("{:.2}", memory.importance)));
+    let feedback = memory.feedback;
+    if feedback.count > 0 {
+        let text = format!(
+            "{:.2} by {} ratings (+{:.2} −{:.2})",
+            feedback.usefulness, feedback.count, feedback.positive, feedback.negative
+        );
+        fields.push(("usefulness", text));
+    }
+    fields.extend(memory.agent.clone().map(|agent| ("agent", agent)));
+    fields.extend(memory.session.clone().map(|session| ("session", session)));
+    for (key, value) in &memory.metadata {
+        fields.push(("metadata", format!("{key}={value}")));
+    }
+    for link in &memory.links {
+        let relation = link.relation.as_str();
+        fields.push(("link", format!("{relation} {}", link.target)));
+    }
+    match (memory.expires_at, memory.pinned) {
+        (Some(at), false) => fields.push(("expires", instant(at))),
+        (Some(at), true) => fields.push(("expires", format!("pinned, else {}", instant(at)))),
+        (None, true) => fields.push(("expires", "never (pinned)".to_owned())),
+        (None, false) => {}
+    }
+    fields.push(("created", instant(memory.created_at)));
+    fields.push((
+        "version",
+        format!("{}, changed {}", memory.version, instant(memory.updated_at)),
+    ));
+    fields.push(("model", memory.model.clone()));
+    fields
+}
