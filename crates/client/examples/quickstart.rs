@@ -13,8 +13,10 @@
 use std::{env, error::Error};
 
 use memorygate_client::{
-    Client, Experience, Filter, GiveFeedback, Kind, Outcome, Recall, client::ENDPOINT_DEFAULT,
-    domain, time,
+    Client, Experience, Filter, GiveFeedback, Kind, Outcome, Recall,
+    client::ENDPOINT_DEFAULT,
+    domain,
+    time::{self, Direction},
 };
 
 #[tokio::main]
@@ -67,7 +69,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // 2. Recall, in other words. The client reads its own writes on any node of the cluster.
     let question = Recall::new("containers get killed for memory although the app uses little")
         .limit(3)
-        .filter(Filter::new().domain(domain::INFRASTRUCTURE));
+        // What happened long ago may not hold any more.
+        .filter(Filter::new().since(time::parse("365d", time::now(), Direction::Ago)?));
     let found = client.recall(&question).await?.results;
     for recalled in &found {
         let memory = &recalled.memory;

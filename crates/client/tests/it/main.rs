@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
 mod cli;
+mod examples;
 mod fake;
 mod stores;
 mod transport;

@@ -63,8 +63,13 @@ fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
     fields.push(("importance", format!("{:.2}", memory.importance)));
     let feedback = memory.feedback;
     if feedback.count > 0 {
+        let noun = if feedback.count == 1 {
+            "rating"
+        } else {
+            "ratings"
+        };
         let text = format!(
-            "{:.2} by {} ratings (+{:.2} −{:.2})",
+            "{:.2} by {} {noun} (+{:.2} −{:.2})",
             feedback.usefulness, feedback.count, feedback.positive, feedback.negative
         );
         fields.push(("usefulness", text));

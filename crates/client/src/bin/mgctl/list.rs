@@ -120,6 +120,9 @@ fn table(memories: &[Memory], wide: bool, output: &Output) -> String {
         row.push(Cell::new(style::one_line(&memory.content, 60)));
         table.add_row(row);
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     let lines: Vec<String> = table.lines().map(|l| l.trim_end().to_owned()).collect();
     lines.join("\n")
 }

@@ -205,7 +205,8 @@ fn block(
     lines.extend(content.iter().take(shown).map(|line| format!("    {line}")));
     if content.len() > shown {
         let more = content.len() - shown;
-        lines.push(style.dim(&format!("    … {more} more lines (--full)")));
+        let noun = if more == 1 { "line" } else { "lines" };
+        lines.push(style.dim(&format!("    … {more} more {noun} (--full)")));
     }
     lines.push(style.dim(&format!("    {breakdown}")));
     lines

@@ -57,7 +57,8 @@ pub(crate) async fn run(_args: Args, global: &Global, output: &Output) -> anyhow
         1 => "1 entry behind".to_owned(),
         entries => format!("{entries} entries behind"),
     };
-    let clock = stats.clock.map_or_else(
+    // A log without an entry has no time, or that of the epoch.
+    let clock = stats.clock.filter(|at| at.0 > 0).map_or_else(
         || "not started".to_owned(),
         |at| format!("{} ({})", time::format(at), time::relative(at, output.now)),
     );

@@ -93,7 +93,7 @@ async fn everything_said_about_a_lesson_is_shown_by_get() {
         "scope       team:sre\n",
         "happened    2026-01-06T02:29:14Z (",
         "importance  0.80\n",
-        "usefulness  0.60 by 1 ratings (+1.00 −0.00)\n",
+        "usefulness  0.60 by 1 rating (+1.00 −0.00)\n",
         "agent       ada\n",
         "session     inc-1\n",
         "metadata    cluster=prod\n",
