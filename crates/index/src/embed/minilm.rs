@@ -48,7 +48,7 @@ pub struct MiniLm {
 
 impl MiniLm {
     /// Reads, verifies and packs the model in this folder, to run on so many threads (at least
-    /// one). Holds some 90 MiB.
+    /// one). Holds some 110 MiB, and 290 while it loads.
     pub fn open(folder: &Path, threads: usize) -> Result<Self, OpenError> {
         let arch = Arch::new();
         if matches!(arch, Arch::Scalar) {
