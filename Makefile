@@ -1,5 +1,5 @@
 # One profile (release) and one target directory for everything, and always the whole workspace, so
-# that RocksDB and FAISS are compiled once: a single crate (`-p`) asks for other features of what
+# that RocksDB and FAISS are compiled once: a single crate (`-p`) may ask for other features of what
 # their builds use, which compiles them again.
 
 .DEFAULT_GOAL := help

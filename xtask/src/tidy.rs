@@ -6,12 +6,14 @@
 //! clippy.toml
 //! sources        ─▶ sources    names, headers, nothing unfinished, no path of one machine
 //! ARCHITECTURE.md ▶ map        what the map names exists
+//! README.md      ─▶ figures    every key that a bench reports is listed
 //! ```
 //!
 //! Each rule is a pure function from text to violations, so that its tests feed it what is wrong and
 //! see it say so. Only [`check`] reads files and runs cargo.
 
 mod edges;
+mod figures;
 mod manifests;
 mod map;
 mod sources;
@@ -63,6 +65,7 @@ pub fn violations(packages: &[Package], tree: &Tree) -> Vec<Violation> {
     violations.extend(manifests::check(tree));
     violations.extend(sources::check(tree));
     violations.extend(map::check(packages, tree));
+    violations.extend(figures::check(tree));
     violations.sort();
     violations
 }
