@@ -16,13 +16,17 @@
 //! # Speed
 //! Milliseconds from the text to the vector, tokenising included, ours (which also makes the token
 //! states' sign bits) against onnxruntime 1.32 (`benches/peers/onnxruntime_embed.py`), the best of
-//! many turns taken one after the other on two cores of an AMD EPYC with AVX-512 at 2.6 GHz:
+//! many turns, each after one that was not counted, on two cores of an AMD EPYC with AVX-512 at
+//! 2.6 GHz:
 //!
 //! | texts × word pieces | 1 thread | 2 threads |
 //! | --- | --- | --- |
 //! | 1 × 20 | 3.0 against 4.6 | 1.8 against 2.6 |
 //! | 1 × 64 | 7.7 against 10.4 | 4.2 against 5.4 |
 //! | 32 × 64 | 219 against 293 | 110 against 152 |
+//!
+//! Where each turn finds the other program's 42 MB of weights in the caches, the single texts on two
+//! threads take 2.1 against 2.5 and 5.0 against 5.7.
 //!
 //! [`Embedder`]: memorygate_core::embedding::Embedder
 
