@@ -1,3 +1,5 @@
+//! The gateway over a store that can be held up and made to fail.
+
 use std::{
     sync::{
         Mutex,
