@@ -8,7 +8,10 @@ use crate::{
     dir::{DataDir, OpenError},
     fatal::Alarm,
     kv::{self, Family, tag},
-    log_store::reader,
+    log_store::{
+        self, reader,
+        seal::{self, Seal, Sealed},
+    },
     rocks::{Kind, Memory, Mode, Scan, Store},
     settings::Settings,
     snapshots::{self, manifest::Manifest},
@@ -46,8 +49,14 @@ pub fn check(dir: &Path) -> Result<Report, OpenError> {
     };
     let state = state_checked();
     note(state, &mut report)?;
-    let log = open(Kind::Log, &group.join("log")).and_then(|log| check_log(&log, &mut report));
-    note(log, &mut report)?;
+    let seal = Seal::open(&group.join(seal::FILE))
+        .map_err(|error| OpenError::io("open", &group.join(seal::FILE), error))?
+        .read();
+    let log = open(Kind::Log, &group.join("log"));
+    note(
+        log.and_then(|log| check_log(&log, &seal, &mut report)),
+        &mut report,
+    )?;
     let snapshots = group.join("snapshots");
     let list = |error| OpenError::io("list", &snapshots, error);
     for entry in std::fs::read_dir(&snapshots).map_err(list)? {
@@ -103,9 +112,8 @@ fn check_state(store: &Store, report: &mut Report) -> Result<(), OpenError> {
     ))
 }
 
-fn check_log(store: &Store, report: &mut Report) -> Result<(), OpenError> {
-    local(store, &kv::vote::KEY, kv::vote::decode)?;
-    local(store, &kv::purged::KEY, kv::purged::decode)?;
+fn check_log(store: &Store, seal: &Sealed, report: &mut Report) -> Result<(), OpenError> {
+    log_store::load_sealed(store, seal)?;
     let mut before = None;
     let entries = &mut report.log_entries;
     visit_all(store, Family::Entries, tag::ENTRY, |key, value| {

@@ -358,7 +358,9 @@ mod tests {
 
     fn refusal(path: &Path, expected: Option<ClusterId>) -> String {
         let error = DataDir::open(path, expected).err().unwrap();
-        error.to_string().replace(&path.display().to_string(), "DIR")
+        error
+            .to_string()
+            .replace(&path.display().to_string(), "DIR")
     }
 
     #[test]
@@ -422,7 +424,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let empty = refusal(dir.path(), Some(ClusterId(1)));
         assert!(empty.contains("misses its identity"), "{empty}");
-        let actual = DataDir::open(dir.path(), None).unwrap().identity().cluster_id;
+        let actual = DataDir::open(dir.path(), None)
+            .unwrap()
+            .identity()
+            .cluster_id;
         assert!(DataDir::open(dir.path(), Some(actual)).is_ok());
         assert_eq!(
             refusal(dir.path(), Some(ClusterId(1))),

@@ -105,7 +105,10 @@ impl Guard {
                 "disk is almost full, writes are refused"
             );
         } else if was_full && !is_full {
-            info!(free_bytes = last.free_bytes, "disk has room again, writes are taken");
+            info!(
+                free_bytes = last.free_bytes,
+                "disk has room again, writes are taken"
+            );
         }
         last.free_bytes
     }

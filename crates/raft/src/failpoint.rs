@@ -10,7 +10,9 @@ pub(crate) struct Failpoints(Option<Arc<Hook>>);
 
 impl Failpoints {
     #[cfg(test)]
-    pub(crate) fn new(hook: impl Fn(&'static str) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        hook: impl Fn(&'static str) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         Self(Some(Arc::new(hook)))
     }
 

@@ -33,7 +33,9 @@ impl FatalKind {
                 "check the disk, then restore this node's data directory from a snapshot, or empty \
                  it and let the node rejoin as a new member"
             }
-            Self::Undecodable => "start a version of the program that is at least as new as the data",
+            Self::Undecodable => {
+                "start a version of the program that is at least as new as the data"
+            }
             Self::Consensus => "see the log above, then start the node again",
         }
     }

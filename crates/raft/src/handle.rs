@@ -456,11 +456,16 @@ impl Handle {
 
     /// Stands for election until this node leads and has applied all that it has committed.
     pub(crate) async fn lead(&self, deadline: Instant) -> Result<(), BarrierError> {
-        let mut metrics = self.shared.raft.metrics();
-        let _ = self.shared.raft.trigger().elect(false).await;
+        let raft = &self.shared.raft;
+        let mut metrics = raft.metrics();
+        // A failure shows in what follows.
+        let _ = raft.trigger().elect(false).await;
         loop {
             match self.linearizable().await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    raft.runtime_config().elect(true);
+                    return Ok(());
+                }
                 Err(BarrierError::Stopped(stopped)) => return Err(stopped.into()),
                 Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(_) => {}

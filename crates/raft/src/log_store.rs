@@ -132,10 +132,9 @@ impl LogStore {
         let mode = if exists { Mode::Existing } else { Mode::Create };
         let store = Store::open(Kind::Log, mode, &path, &memory, alarm.clone())?;
         claim(&store, identity)?;
-        let ends = load(&store)?;
-        let seal = Seal::open(&group.join("seal"))
-            .map_err(|error| OpenError::io("open", &group.join("seal"), error))?;
-        check_against(&store, &ends, &seal.read())?;
+        let seal = Seal::open(&group.join(seal::FILE))
+            .map_err(|error| OpenError::io("open", &group.join(seal::FILE), error))?;
+        let ends = load_sealed(&store, &seal.read())?;
 
         let (closed_tx, closed) = oneshot::channel();
         let log = Arc::new(Log {
@@ -217,11 +216,14 @@ impl Log {
     /// About how many bytes the log takes on disk.
     pub(crate) fn disk_bytes(&self) -> u64 {
         let family = self.store.family(Family::Entries);
-        ["rocksdb.total-sst-files-size", "rocksdb.size-all-mem-tables"]
-            .into_iter()
-            .map(|name| self.store.db().property_int_value_cf(family, name))
-            .map(|value| value.ok().flatten().unwrap_or(0))
-            .sum()
+        [
+            "rocksdb.total-sst-files-size",
+            "rocksdb.size-all-mem-tables",
+        ]
+        .into_iter()
+        .map(|name| self.store.db().property_int_value_cf(family, name))
+        .map(|value| value.ok().flatten().unwrap_or(0))
+        .sum()
     }
 
     fn check(&self) -> io::Result<()> {
@@ -310,6 +312,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
+/// What a log has, checked against what it acknowledged.
+pub(crate) fn load_sealed(store: &Store, seal: &Sealed) -> Result<Ends, OpenError> {
+    let ends = load(store)?;
+    check_against(store, &ends, seal)?;
+    Ok(ends)
+}
+
 fn load(store: &Store) -> Result<Ends, OpenError> {
     let purged = local(store, &kv::purged::KEY, kv::purged::decode)?;
     let first = end(store, Scan::forward(None))?;
@@ -374,6 +383,7 @@ fn claim(store: &Store, identity: &Identity) -> Result<(), OpenError> {
         format: dir::FORMAT,
         cluster_id: identity.cluster_id,
         node_id: Some(identity.node_id),
+        incarnation: Some(identity.incarnation),
     };
     let path = store.path();
     match local(store, &kv::owner::KEY, kv::owner::decode)? {

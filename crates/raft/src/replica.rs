@@ -238,6 +238,8 @@ fn consensus(settings: &Settings) -> Config {
         election_timeout_max: settings.election_timeout_max_ms,
         // A node that was cut off asks whether it could win before it raises the term.
         enable_pre_vote: Some(true),
+        // Until the lone voter has elected itself, or its timer would make it stand twice.
+        enable_elect: false,
         // A restarted leader stands for election again: what it took for committed before a power
         // cut may not be what its disk says now.
         enable_leader_restore: Some(false),

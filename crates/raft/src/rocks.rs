@@ -207,8 +207,7 @@ impl Store {
         if !scan.fill_cache {
             options.set_readahead_size(MIB);
         }
-        let mut rows: DBRawIterator<'_> =
-            self.db.raw_iterator_cf_opt(self.family(family), options);
+        let mut rows: DBRawIterator<'_> = self.db.raw_iterator_cf_opt(self.family(family), options);
         match scan.order {
             Order::Forward => rows.seek(from),
             Order::Backward => rows.seek_to_last(),

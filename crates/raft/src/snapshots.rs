@@ -196,7 +196,10 @@ impl Snapshots {
 
     /// A snapshot whose files were put into a staged directory. They are not verified yet.
     #[cfg(test)]
-    pub(crate) fn received(&self, staged: &Path) -> Result<Arc<SnapshotFiles>, manifest::ReadError> {
+    pub(crate) fn received(
+        &self,
+        staged: &Path,
+    ) -> Result<Arc<SnapshotFiles>, manifest::ReadError> {
         Ok(Arc::new(SnapshotFiles {
             path: staged.to_owned(),
             manifest: Manifest::read(staged)?,
@@ -221,7 +224,10 @@ impl Snapshots {
         let known = self.latest();
         for name in file_names(staged)? {
             let path = staged.join(&name);
-            let part = match known.as_deref().and_then(|known| shared(known, &name, &path)) {
+            let part = match known
+                .as_deref()
+                .and_then(|known| shared(known, &name, &path))
+            {
                 Some(part) => part,
                 None => Part::of(&path, name)?,
             };
@@ -253,7 +259,10 @@ impl Snapshots {
     /// Moves a complete, synced snapshot to its place, and lets go of those that are too many.
     fn keep(&self, staged: &Path, manifest: Manifest) -> io::Result<Arc<SnapshotFiles>> {
         let mut complete = lock(&self.complete);
-        if let Some(same) = complete.iter().find(|s| s.manifest.log_id == manifest.log_id) {
+        if let Some(same) = complete
+            .iter()
+            .find(|s| s.manifest.log_id == manifest.log_id)
+        {
             // The same entries make the same state.
             durable::remove_dir(staged)?;
             return Ok(same.clone());

@@ -35,11 +35,11 @@ use openraft::EntryPayload;
 use rocksdb::{WriteBatch, checkpoint::Checkpoint};
 use tokio::sync::watch;
 
+pub use self::snapshot::{Changed, Journal, StateSnapshot, StoredMemory};
 use self::{
     generation::{Generation, Root},
     rows::Rows,
 };
-pub use self::snapshot::{Changed, Journal, StateSnapshot, StoredMemory};
 use crate::{
     dir::{self, ClusterId, Lock, OpenError},
     durable,
@@ -232,7 +232,10 @@ impl State {
             let fatal = self.inner.alarm.raise(error.kind(), error.to_string());
             io::Error::other(fatal.to_string())
         })?;
-        self.inner.observer.applied(entries.len(), started.elapsed());
+        drop(writer);
+        self.inner
+            .observer
+            .applied(entries.len(), started.elapsed());
         self.show(effects.snapshot.clone());
         if let Some(sink) = self.inner.sink.get() {
             sink.publish(effects);
@@ -271,7 +274,12 @@ impl State {
     }
 
     /// Replaces the whole state by a verified copy, which must end at `log_id`.
-    pub(crate) fn install(&self, from: &Path, files: &[String], log_id: Option<LogId>) -> io::Result<()> {
+    pub(crate) fn install(
+        &self,
+        from: &Path,
+        files: &[String],
+        log_id: Option<LogId>,
+    ) -> io::Result<()> {
         let mut writer = self.writer();
         let number = writer.generation.number();
         let to = self.inner.root.prepare(number)?;
@@ -298,6 +306,7 @@ impl State {
         self.inner.root.point_to(&next.generation)?;
         writer.generation.retire();
         *writer = next;
+        drop(writer);
         let position = snapshot.position();
         self.inner.durable.fetch_max(position, Ordering::AcqRel);
         self.show(snapshot.clone());
@@ -500,6 +509,7 @@ fn write_owner(store: &Store, cluster_id: ClusterId) -> Result<(), rocks::Error>
         format: dir::FORMAT,
         cluster_id,
         node_id: None,
+        incarnation: None,
     };
     let mut batch = WriteBatch::default();
     batch.put_cf(

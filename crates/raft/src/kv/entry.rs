@@ -266,7 +266,10 @@ mod tests {
             reason(&|bytes| bytes.truncate(2)),
             "log entry 3 is malformed: header is too short"
         );
-        assert_eq!(reason(&|bytes| bytes.clear()), "log entry 3 is malformed: empty");
+        assert_eq!(
+            reason(&|bytes| bytes.clear()),
+            "log entry 3 is malformed: empty"
+        );
         assert!(reason(&|bytes| bytes[1] = MEMBERSHIP).contains("is malformed"));
     }
 }

@@ -74,7 +74,12 @@ mod tests {
             key: key_of(key),
             kind: ChangeKind::Removed,
         };
-        let touched = touched(&[change("b", 2), change("a", 9), change("b", 1), change("b", 2)]);
+        let touched = touched(&[
+            change("b", 2),
+            change("a", 9),
+            change("b", 1),
+            change("b", 2),
+        ]);
         let bytes = encode(&touched);
         let key = |byte: &str| format!("50{}", byte.repeat(16));
         assert_eq!(

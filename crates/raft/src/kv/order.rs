@@ -99,7 +99,10 @@ impl Writer {
     }
 
     fn text(mut self, text: &str) -> Self {
-        debug_assert!(!text.bytes().any(|byte| byte == 0), "names hold no zero byte");
+        debug_assert!(
+            !text.bytes().any(|byte| byte == 0),
+            "names hold no zero byte"
+        );
         self.0.extend(text.as_bytes());
         self.0.push(0);
         self
@@ -236,6 +239,11 @@ mod tests {
             "storage key [01, 01, 07, 00] is malformed: bad name"
         );
         let namespace = Reader::new(&[1, b'A', 0], 1).unwrap().namespace();
-        assert!(namespace.unwrap_err().to_string().ends_with("bad namespace"));
+        assert!(
+            namespace
+                .unwrap_err()
+                .to_string()
+                .ends_with("bad namespace")
+        );
     }
 }

@@ -17,6 +17,7 @@ pub(crate) struct Owner {
     pub(crate) cluster_id: ClusterId,
     /// Of the log only: a state moves between nodes as a snapshot.
     pub(crate) node_id: Option<u64>,
+    pub(crate) incarnation: Option<u64>,
 }
 
 pub(crate) fn encode(owner: &Owner) -> Vec<u8> {
@@ -37,11 +38,12 @@ mod tests {
             format: 1,
             cluster_id: ClusterId(0xab),
             node_id: Some(u64::MAX),
+            incarnation: None,
         };
         let bytes = encode(&owner);
         assert_eq!(
             String::from_utf8(bytes.clone()).unwrap(),
-            r#"{"format":1,"cluster_id":"000000000000000000000000000000ab","node_id":18446744073709551615}"#
+            r#"{"format":1,"cluster_id":"000000000000000000000000000000ab","node_id":18446744073709551615,"incarnation":null}"#
         );
         assert_eq!(decode(&bytes), Ok(owner));
         assert!(decode(b"{}").is_err());

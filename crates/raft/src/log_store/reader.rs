@@ -75,9 +75,17 @@ impl LogReader {
         // What was purged since we looked is missing at the beginning, which is allowed.
         let is_whole = is_full
             || disk_from >= disk_until
-            || entries.last().is_some_and(|e| e.log_id.index + 1 == disk_until)
-            || self.log.tail().purged().is_some_and(|p| p.index + 1 >= disk_until);
-        let has_hole = entries.windows(2).any(|w| w[0].log_id.index + 1 != w[1].log_id.index);
+            || entries
+                .last()
+                .is_some_and(|e| e.log_id.index + 1 == disk_until)
+            || self
+                .log
+                .tail()
+                .purged()
+                .is_some_and(|p| p.index + 1 >= disk_until);
+        let has_hole = entries
+            .windows(2)
+            .any(|w| w[0].log_id.index + 1 != w[1].log_id.index);
         if has_hole || !is_whole {
             let last = entries.last().map(|entry| entry.log_id.index);
             let reason = format!(
@@ -129,7 +137,9 @@ struct Portions {
 impl Portions {
     fn next(&mut self) -> io::Result<Option<Entry>> {
         if self.ready.is_empty() && self.from < self.until {
-            let until = self.until.min(self.from.saturating_add(PORTION_ENTRIES_MAX));
+            let until = self
+                .until
+                .min(self.from.saturating_add(PORTION_ENTRIES_MAX));
             let entries = self.reader.read(self.from, until, PORTION_BYTES_MAX)?;
             match entries.last() {
                 Some(last) => self.from = last.log_id.index + 1,
@@ -158,7 +168,10 @@ impl RaftLogReader<TypeConfig> for LogReader {
         self.read(start, end, PORTION_BYTES_MAX)
     }
 
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + Send
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<Entry>> + Send
     where
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {

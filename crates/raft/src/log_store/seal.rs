@@ -23,6 +23,9 @@ use tracing::warn;
 
 use crate::types::{LeaderId, LogId, Vote};
 
+/// Name of the file, in the group's directory.
+pub(crate) const FILE: &str = "seal";
+
 const VERSION: u8 = 1;
 const RECORD_BYTES: usize = 1 + 1 + 3 * 8 + 1 + 2 * 8 + 1 + 4;
 
@@ -90,9 +93,7 @@ fn encode(sealed: &Sealed) -> [u8; RECORD_BYTES] {
     bytes.push(u8::from(sealed.vote.is_some()));
     let (leader, committed) = sealed
         .vote
-        .map_or((NOBODY, false), |vote| {
-            (vote.leader_id, vote.committed)
-        });
+        .map_or((NOBODY, false), |vote| (vote.leader_id, vote.committed));
     for number in [leader.term, leader.node_id] {
         bytes.extend(number.to_be_bytes());
     }

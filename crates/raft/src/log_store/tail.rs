@@ -102,7 +102,9 @@ impl Tail {
             last = Some(entry.log_id);
         }
         self.last = last;
-        self.first = self.first.or(entries.first().map(|first| first.log_id.index));
+        self.first = self
+            .first
+            .or(entries.first().map(|first| first.log_id.index));
         self.bytes += entries.iter().map(estimated_bytes).sum::<u64>();
         self.entries.extend(entries.iter().cloned());
         Ok(())
@@ -160,7 +162,13 @@ impl Tail {
         let count = until.saturating_sub(from.max(in_memory_from)) as usize;
         Found {
             on_disk: (from, until.min(in_memory_from)),
-            in_memory: self.entries.iter().skip(skipped).take(count).cloned().collect(),
+            in_memory: self
+                .entries
+                .iter()
+                .skip(skipped)
+                .take(count)
+                .cloned()
+                .collect(),
         }
     }
 

@@ -4,12 +4,7 @@
 //! load groups grow by themselves, and a lone write waits for nobody. Only after the sync is anyone
 //! told. The first error is final.
 
-use std::{
-    io,
-    sync::Arc,
-    thread,
-    time::Instant,
-};
+use std::{io, sync::Arc, thread, time::Instant};
 
 use openraft::storage::IOFlushed;
 use rocksdb::WriteBatch;
@@ -145,7 +140,7 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, group: &mut Group, command: Command) {
+    fn add(&self, group: &mut Group, command: Command) {
         let store = &self.log.store;
         let (local, entries_family) = (store.family(Family::Local), store.family(Family::Entries));
         match command {

@@ -23,6 +23,7 @@ use crate::{
 };
 
 const POINTER: &str = "current";
+const NAME_DIGITS: usize = 10;
 
 /// The parent of all generations.
 pub(crate) struct Root {
@@ -56,6 +57,8 @@ impl Root {
         let Some(number) = current(&self.path)? else {
             return Ok(None);
         };
+        // First, so that nothing is removed for a pointer that leads nowhere.
+        let generation = self.open_dir(number, Mode::Existing)?;
         let kept = self.dir(number);
         for entry in self.entries()? {
             if entry != kept && entry != self.pointer() {
@@ -68,7 +71,7 @@ impl Root {
                 removed.map_err(|error| OpenError::io("remove", &entry, error))?;
             }
         }
-        self.open_dir(number, Mode::Existing).map(Some)
+        Ok(Some(generation))
     }
 
     /// Makes the first, empty generation. What an interrupted attempt left is removed.
@@ -95,7 +98,7 @@ impl Root {
     /// From now on this generation counts, after a crash too.
     pub(crate) fn point_to(&self, generation: &Generation) -> io::Result<()> {
         self.failpoints.hit("state: before the pointer")?;
-        let text = name(generation.number) + "\n";
+        let text = pointer_text(generation.number);
         durable::replace(&self.pointer(), text.as_bytes())?;
         self.failpoints.hit("state: after the pointer")
     }
@@ -142,14 +145,22 @@ fn current(root: &Path) -> Result<Option<u64>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(|error| OpenError::io("read", &pointer, error))?,
     };
-    let number = text.trim_end().parse().map_err(|_| {
-        OpenError::corrupt(&pointer, format!("it names {text:?}, expected a number"))
-    })?;
-    Ok(Some(number))
+    let number = text.get(..NAME_DIGITS).and_then(|name| name.parse().ok());
+    match number {
+        Some(number) if pointer_text(number) == text => Ok(Some(number)),
+        Some(_) | None => Err(OpenError::corrupt(&pointer, format!("it says {text:?}"))),
+    }
+}
+
+/// The generation's name and the CRC-32C of it.
+fn pointer_text(number: u64) -> String {
+    let name = name(number);
+    let checksum = crc32c::crc32c(name.as_bytes());
+    format!("{name} {checksum:08x}\n")
 }
 
 fn name(number: u64) -> String {
-    format!("{number:010}")
+    format!("{number:0NAME_DIGITS$}")
 }
 
 impl Generation {
@@ -170,7 +181,10 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         let path = self.store.path().to_owned();
-        #[expect(unsafe_code, reason = "a field has to be dropped before the end of drop")]
+        #[expect(
+            unsafe_code,
+            reason = "a field has to be dropped before the end of drop"
+        )]
         // SAFETY: the store is dropped here and nowhere else, and nothing uses it afterwards: this
         // is the last line of `drop` that touches it.
         unsafe {
@@ -182,5 +196,45 @@ impl Drop for Generation {
             // The next start removes it.
             warn!(%error, path = %path.display(), "old state could not be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_pointer_that_leads_nowhere_removes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let memory = Memory::new(&Settings::default());
+        let root = Root::new(&path, memory, Alarm::new(), Failpoints::default());
+        let first = root.create().unwrap();
+        root.point_to(&first).unwrap();
+        drop(first);
+        let pointer = path.join(POINTER);
+        assert_eq!(
+            fs::read_to_string(&pointer).unwrap(),
+            "0000000001 3b9654c7\n"
+        );
+        let found = |text: &str| {
+            fs::write(&pointer, text).unwrap();
+            let error = root.open().err().unwrap();
+            assert!(path.join("0000000001").exists());
+            error.to_string()
+        };
+        for text in ["", "x", "0000000001\n", "0000000003 3b9654c7\n"] {
+            let error = found(text);
+            assert!(error.contains("is corrupt: it says"), "{error}");
+        }
+        let error = found(&pointer_text(3));
+        assert!(error.contains("0000000003 is corrupt"), "{error}");
+        fs::write(&pointer, pointer_text(1)).unwrap();
+        fs::write(path.join("current.new"), "").unwrap();
+        fs::create_dir(path.join("0000000002")).unwrap();
+        assert_eq!(root.open().unwrap().unwrap().number(), 1);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 2);
+        assert!(current_dir(dir.path()).is_err());
     }
 }

@@ -39,6 +39,9 @@ pub struct StoredMemory {
     pub embedding: Embedding,
 }
 
+/// A memory and what it is stored under.
+type Record = ((Namespace, Key), Memory);
+
 /// Names a memory that may have changed: it is to be looked up in the same snapshot, and was
 /// removed if it is not there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,10 +152,9 @@ impl StateSnapshot {
                         memory,
                         embedding,
                     }),
-                    found => Err(self.corrupt(
-                        row,
-                        format!("found {:?}", found.map(|(key, _)| key)),
-                    )),
+                    found => {
+                        Err(self.corrupt(row, format!("found {:?}", found.map(|(key, _)| key))))
+                    }
                 }
             })
             .collect()
@@ -290,7 +292,7 @@ impl StateSnapshot {
         from: &[u8],
         until: &[u8],
         limit: usize,
-    ) -> Result<Vec<((Namespace, Key), Memory)>, ReadError> {
+    ) -> Result<Vec<Record>, ReadError> {
         let mut found = Vec::new();
         if limit == 0 {
             return Ok(found);
@@ -312,7 +314,10 @@ impl StateSnapshot {
     }
 
     fn corrupt(&self, key: RowKey, reason: String) -> ReadError {
-        let reason = self.generation.store().unreadable(format!("{key:?}: {reason}"));
+        let reason = self
+            .generation
+            .store()
+            .unreadable(format!("{key:?}: {reason}"));
         ReadError::Corrupt {
             key: Box::new(key),
             reason,

@@ -164,7 +164,11 @@ fn a_damaged_table_or_manifest_is_found() {
     fs::remove_file(&table).unwrap();
     open_error(&bench);
     fs::write(&table, &whole).unwrap();
-    let manifest = state.join(fs::read_to_string(state.join("CURRENT")).unwrap().trim_end());
+    let manifest = state.join(
+        fs::read_to_string(state.join("CURRENT"))
+            .unwrap()
+            .trim_end(),
+    );
     flip(&manifest, |length| length / 2);
     open_error(&bench);
 }
@@ -265,7 +269,9 @@ fn a_first_start_that_was_interrupted_is_repeated() {
         run(async {
             let replica = bench.open().unwrap();
             let id = *replica.identity();
-            let started = replica.start(Arc::new(Told::default()), "here:1".to_owned()).await;
+            let started = replica
+                .start(Arc::new(Told::default()), "here:1".to_owned())
+                .await;
             if let Ok(handle) = started {
                 let proposed = handle.propose(learn("x"), None).await;
                 assert!(proposed.is_err(), "write {nth}");
@@ -305,7 +311,10 @@ fn a_check_finds_every_kind_of_damage() {
     });
     let report = check(&bench.path).unwrap();
     assert_eq!(report.damage, Vec::<String>::new());
-    assert_eq!((report.snapshots, report.digest), (1, report.expected_digest));
+    assert_eq!(
+        (report.snapshots, report.digest),
+        (1, report.expected_digest)
+    );
     assert!(report.log_entries > 10 && report.rows > 20);
     assert!(report.position > 10);
     let snapshots = bench.group().join("snapshots");
@@ -318,6 +327,9 @@ fn a_check_finds_every_kind_of_damage() {
     flip(&current, |_| 3);
     flip(&snapshot.path().join("manifest"), |length| length / 2);
     let report = check(&bench.path).unwrap();
-    assert!(report.damage[0].contains("manifest is damaged"), "{report:?}");
+    assert!(
+        report.damage[0].contains("manifest is damaged"),
+        "{report:?}"
+    );
     assert!(check(&bench.path.join("absent")).is_err());
 }

@@ -313,7 +313,11 @@ fn an_install_that_is_killed_anywhere_leaves_the_old_state_or_the_new() {
                 old
             };
             assert_eq!(to.digest(), expected, "{step}");
-            assert_eq!(follower.dirs("state").len(), 2, "{step}: nothing is left over");
+            assert_eq!(
+                follower.dirs("state").len(),
+                2,
+                "{step}: nothing is left over"
+            );
             let received = to.receive(&snapshot.snapshot);
             to.machine
                 .install_snapshot(&snapshot.meta, received)
@@ -326,7 +330,10 @@ fn an_install_that_is_killed_anywhere_leaves_the_old_state_or_the_new() {
 
 #[test]
 fn a_build_that_fails_leaves_nothing_and_can_be_repeated() {
-    for step in ["snapshot: after the checkpoint", "snapshot: before the rename"] {
+    for step in [
+        "snapshot: after the checkpoint",
+        "snapshot: before the rename",
+    ] {
         let mut node = Node::new();
         let armed = Arc::new(AtomicBool::new(true));
         let is_armed = armed.clone();
@@ -381,7 +388,10 @@ fn a_snapshot_that_is_not_what_it_says_is_refused() {
         "is of cluster 00000000000000000000000000000002, expected",
     );
     check_refused(|_, manifest| manifest.format = 2, "has format 2");
-    check_refused(|_, manifest| manifest.log_id.as_mut().unwrap().index = 9, "expected Some(");
+    check_refused(
+        |_, manifest| manifest.log_id.as_mut().unwrap().index = 9,
+        "expected Some(",
+    );
     check_refused(
         |path, manifest| fs::remove_file(path.join(&manifest.parts[0].name)).unwrap(),
         "it is missing",
@@ -410,7 +420,10 @@ fn a_state_that_is_behind_the_snapshot_beside_it_takes_it() {
         let to = follower.open();
         let received = to.receive(&snapshot.snapshot);
         let kept = to.snapshots.adopt(received).unwrap();
-        assert_eq!(to.snapshots.adopt(kept.clone()).unwrap().path(), kept.path());
+        assert_eq!(
+            to.snapshots.adopt(kept.clone()).unwrap().path(),
+            kept.path()
+        );
         drop((to, kept));
         let mut again = follower.open();
         let current = again.machine.get_current_snapshot().await.unwrap().unwrap();

@@ -160,10 +160,7 @@ fn an_answer_that_does_not_come_in_time_is_unknown() {
         let position = handle.position();
         let error = handle.propose(learn("slow"), None).await.unwrap_err();
         assert!(error.is_unknown(), "{error}");
-        assert_eq!(
-            error.to_string(),
-            "outcome unknown: no answer within 1 ms"
-        );
+        assert_eq!(error.to_string(), "outcome unknown: no answer within 1 ms");
         handle.wait_applied(position + 1).await.unwrap();
         handle.shutdown().await;
         let stopped = handle.propose(learn("late"), None).await.unwrap_err();

@@ -83,7 +83,11 @@ fn memories_are_listed_in_pages_in_the_order_of_their_keys() {
             .collect();
         assert_eq!(
             names,
-            [("a".to_owned(), 10), ("ab".to_owned(), 1), ("b".to_owned(), 10)]
+            [
+                ("a".to_owned(), 10),
+                ("ab".to_owned(), 1),
+                ("b".to_owned(), 10)
+            ]
         );
         let info = namespace_info(&*snapshot, &namespace("b")).unwrap();
         assert_eq!(info.unwrap().memories, 10);
@@ -103,15 +107,23 @@ fn a_session_is_read_backwards_from_a_time() {
         let agent = Scope::Agent(Name::parse("x").unwrap());
         let private = agent.clone();
         propose(&handle, with("private", |e| e.scope = private)).await;
-        propose(&handle, with("other", |e| e.session = Name::parse("s2").ok())).await;
+        propose(
+            &handle,
+            with("other", |e| e.session = Name::parse("s2").ok()),
+        )
+        .await;
         propose(&handle, with("none", |e| e.session = None)).await;
         let snapshot = handle.state().snapshot();
         let before = |scope: &Scope, session: &str, until: i64, count: usize| -> Vec<String> {
             let session = Name::parse(session).unwrap();
             let until = TimeMs(until);
-            let found = snapshot.previous_in_session(&namespace("n"), scope, &session, until, count);
+            let found =
+                snapshot.previous_in_session(&namespace("n"), scope, &session, until, count);
             let found = found.unwrap();
-            found.into_iter().map(|(_, memory)| memory.content).collect()
+            found
+                .into_iter()
+                .map(|(_, memory)| memory.content)
+                .collect()
         };
         let shared = &Scope::Shared;
         assert_eq!(before(shared, "s", 20, 2), ["b", "b again"]);
@@ -164,13 +176,23 @@ fn a_scan_of_rows_goes_across_their_kinds() {
             .map(|(key, _)| format!("{key:?}"))
             .map(|text| text.split('(').next().unwrap().to_owned())
             .collect();
-        let expected = ["Clock", "Namespace", "Memory", "Embedding", "Session", "Request"];
+        let expected = [
+            "Clock",
+            "Namespace",
+            "Memory",
+            "Embedding",
+            "Session",
+            "Request",
+        ];
         assert_eq!(kinds, expected);
         for (key, value) in &rows {
             assert_eq!(snapshot.get(key).unwrap().as_ref(), Some(value));
         }
         assert_eq!(snapshot.scan(&RowKey::Clock, &last, 3).unwrap(), rows[..3]);
-        assert_eq!(snapshot.scan(&rows[2].0, &rows[4].0, 99).unwrap(), rows[2..4]);
+        assert_eq!(
+            snapshot.scan(&rows[2].0, &rows[4].0, 99).unwrap(),
+            rows[2..4]
+        );
         assert_eq!(snapshot.scan(&last, &RowKey::Clock, 99).unwrap(), []);
         handle.shutdown().await;
     });
@@ -194,7 +216,11 @@ fn the_journal_reaches_back_to_its_floor() {
         propose(&handle, learn("next")).await;
         assert_eq!(journal(4), Journal::Gap { floor: 5 });
         assert!(matches!(journal(5), Journal::Changes { .. }));
-        assert_eq!(journal(10_000), Journal::Gap { floor: 5 }, "it never was there");
+        assert_eq!(
+            journal(10_000),
+            Journal::Gap { floor: 5 },
+            "it never was there"
+        );
         // What was just done is kept, whoever says that it is not needed.
         handle.state().journal_trim(u64::MAX);
         propose(&handle, learn("one more")).await;
