@@ -9,9 +9,12 @@
 //! `MEMORYGATE_ENDPOINT` names another server than the one on this machine. The "work" here is a
 //! table; put a language model, a script or a person in its place.
 
-#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
-
-use std::{env, error::Error, sync::Arc};
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use memorygate_client::{
     Background, Client, Interaction, LearningContext, MemoryGateway, PromptAdapter, Receipt,
@@ -21,7 +24,14 @@ use memorygate_client::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let endpoint = env::var("MEMORYGATE_ENDPOINT").unwrap_or(ENDPOINT_DEFAULT.to_owned());
+    run(&endpoint, &mut io::stdout()).await
+}
+
+pub(crate) async fn run(endpoint: &str, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(endpoint)?.in_namespace("agent-loop");
+
+    // Takes what nobody can ask for any more, see below.
+    let lost = Arc::new(Mutex::new(Vec::new()));
 
     // The gateway sits between the agent and its memory. Any `KnowledgeStore` will do: hand it
     // `InMemoryStore::new()` to try this without a server.
@@ -34,9 +44,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // agent waits. Whatever cannot be stored comes back from `flush`; what nobody can ask for
         // any more ends here.
         .in_background(Background {
-            on_lost: Some(Arc::new(|lost| {
-                for lesson in lost {
-                    println!("lost: {} ({})", lesson.interaction.action, lesson.error);
+            on_lost: Some(Arc::new({
+                let lost = Arc::clone(&lost);
+                move |more| {
+                    lost.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend(more)
                 }
             })),
             ..Background::default()
@@ -58,7 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
         // Before: what do we know of this?
         let known = gateway.context_for(&context).await?;
-        println!("── {task}\n{}", known.text);
+        writeln!(out, "── {task}\n{}", known.text)?;
 
         // The work itself.
         let (action, observed) = work(service);
@@ -69,19 +82,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
             done = done.rated(*best, 0.5);
         }
         match gateway.learn_from_interaction(&context, done).await? {
-            Receipt::Queued => println!("(the lesson is queued)\n"),
-            Receipt::Acknowledged(stored) => println!("stored as {}\n", stored.learned.key),
+            Receipt::Queued => writeln!(out, "(the lesson is queued)\n")?,
+            Receipt::Acknowledged(stored) => writeln!(out, "stored as {}\n", stored.learned.key)?,
         }
         // Only so that the next task of this short example finds it already.
         for unstored in gateway.flush().await.failed {
-            println!("not stored: {}", unstored.error);
+            writeln!(out, "not stored: {}", unstored.error)?;
         }
     }
 
     // Before the program ends: wait for everything, and look at what could not be stored.
-    let flushed = gateway.close().await;
-    for unstored in &flushed.failed {
-        println!("not stored: {}", unstored.error);
+    let mut unstored = gateway.close().await.failed;
+    unstored.append(&mut lost.lock().unwrap_or_else(PoisonError::into_inner));
+    for unstored in unstored {
+        writeln!(out, "not stored: {}", unstored.error)?;
     }
     Ok(())
 }

@@ -8,9 +8,11 @@
 //!
 //! `MEMORYGATE_ENDPOINT` names another server than the one on this machine.
 
-#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
-
-use std::{env, error::Error};
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+};
 
 use memorygate_client::{
     Client, Experience, Filter, GiveFeedback, Kind, Outcome, Recall,
@@ -22,9 +24,13 @@ use memorygate_client::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let endpoint = env::var("MEMORYGATE_ENDPOINT").unwrap_or(ENDPOINT_DEFAULT.to_owned());
+    run(&endpoint, &mut io::stdout()).await
+}
+
+pub(crate) async fn run(endpoint: &str, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     // Nothing is sent yet: the client connects at its first call. A namespace of its own keeps the
     // example apart from what else is stored there.
-    let client = Client::connect(&endpoint)?.in_namespace("quickstart");
+    let client = Client::connect(endpoint)?.in_namespace("quickstart");
 
     // 1. Learn. When this returns, both lessons are durable; a lesson that is learned again (as when
     //    this example runs a second time) reinforces the memory that it became.
@@ -52,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // that a repeat stores nothing twice; the client did so itself a few times already.
         Err(error) => {
             if error.kind() == Kind::Retry && error.outcome() == Outcome::Failed {
-                println!("is a server running at {endpoint}?");
+                writeln!(out, "is a server running at {endpoint}?")?;
             }
             return Err(error.into());
         }
@@ -63,7 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         } else {
             "reinforced"
         };
-        println!("{how} {}", learned.key);
+        writeln!(out, "{how} {}", learned.key)?;
     }
 
     // 2. Recall, in other words. The client reads its own writes on any node of the cluster.
@@ -75,11 +81,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for recalled in &found {
         let memory = &recalled.memory;
         let age = time::relative(memory.last_seen_at, time::now());
-        println!("\n{:+.3}  {} ({age})", recalled.score, memory.content);
+        writeln!(out, "\n{:+.3}  {} ({age})", recalled.score, memory.content)?;
         // The score is the sum of its parts: nothing about an answer is unexplained.
         for (name, part) in recalled.parts.named() {
             if part != 0.0 {
-                println!("        {part:+.3} {name}");
+                writeln!(out, "        {part:+.3} {name}")?;
             }
         }
     }
@@ -88,7 +94,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(best) = found.first() {
         let helped = GiveFeedback::new(best.memory.key, 1.0).reason("led straight to the cause");
         let rated = client.feedback(&helped).await?;
-        println!("\nrated {}, now version {}", rated.key, rated.version);
+        writeln!(out, "\nrated {}, now version {}", rated.key, rated.version)?;
     }
     Ok(())
 }

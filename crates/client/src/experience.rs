@@ -218,7 +218,11 @@ pub const VECTOR_DIMENSION: usize = DIMENSION;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
     use super::*;
+    use crate::{InMemoryStore, Learn};
 
     fn fields(experience: Experience) -> Vec<String> {
         let violations = experience.check().into_vec();
@@ -259,5 +263,79 @@ mod tests {
             "66541ebd5b84bf539b4f6fddf8690923"
         );
         assert!(lesson.key_in("Not a namespace").is_err());
+    }
+
+    prop_compose! {
+        /// Good ones and bad ones.
+        fn any_experience()(
+            content in prop_oneof!["\\PC{0,60}", "[ \n\t]{0,5}", "x{65530,65545}"],
+            domain in "[a-z_./A ]{0,12}",
+            importance in prop::option::of(prop_oneof![-0.5..1.5_f32, Just(f32::NAN)]),
+            metadata in prop::collection::btree_map("[a-z\n]{0,4}", "\\PC{0,20}", 0..70),
+            agent in prop::option::of("[a-z\u{7}]{0,8}"),
+            session in prop::option::of("\\PC{0,300}"),
+            scope in prop::option::of(prop_oneof![
+                Just(Scope::Shared),
+                "[a-z]{0,5}".prop_map(Scope::Team),
+                "[a-z]{0,5}".prop_map(Scope::Agent),
+            ]),
+            expires_at in prop::option::of(any::<i64>().prop_map(TimeMs)),
+            occurred_at in prop::option::of((-1000..2_000_000_000_000_i64).prop_map(TimeMs)),
+            pinned in any::<bool>(),
+            links in prop::collection::btree_set(
+                (0..4_usize, any::<[u8; 16]>()).prop_map(|(relation, key)| Link {
+                    relation: Relation::ALL[relation],
+                    target: Key(key),
+                }),
+                0..70,
+            ),
+            length in prop_oneof![4 => Just(0_usize), 1 => Just(384), 1 => 1..400_usize],
+            value in prop_oneof![Just(0.0_f32), Just(f32::INFINITY), -1.0..1.0_f32],
+        ) -> Experience {
+            Experience {
+                content, domain, occurred_at, importance, metadata, agent, session, scope,
+                expires_at, pinned, links, vector: vec![value; length],
+            }
+        }
+    }
+
+    proptest! {
+        /// What passes the check is taken by `apply` under the key that was computed here, and what
+        /// does not pass is refused with the field's name.
+        #[test]
+        fn the_check_and_the_core_agree(experience in any_experience()) {
+            let store = InMemoryStore::with_clock(std::sync::Arc::new(|| TimeMs(2_000_000_000_000)));
+            let wrong = experience.check().into_vec();
+            match store.learn(experience.clone()) {
+                Ok(reply) => {
+                    prop_assert!(wrong.is_empty(), "{wrong:?}");
+                    prop_assert_eq!(Ok(reply.learned[0].key), experience.key_in("default"));
+                }
+                Err(error) => {
+                    prop_assert!(!wrong.is_empty(), "{error}");
+                    prop_assert_eq!(error.violations().len(), wrong.len());
+                }
+            }
+        }
+
+        /// A request is one that a strict server reads, and nothing of it is lost.
+        #[test]
+        fn a_request_is_read_back_as_it_was_written(experience in any_experience()) {
+            let id = "7-000102030405060708090a0b0c0d0e0f".parse().unwrap();
+            let wire = Learn::new([experience.clone()]).to_wire("n", id);
+            let read = v1::LearnRequest::decode(wire.encode_to_vec().as_slice()).unwrap();
+            prop_assert_eq!(&read.request_id, "7-000102030405060708090a0b0c0d0e0f");
+            let one = &read.experiences[0];
+            prop_assert_eq!(&one.content, &experience.content);
+            prop_assert_eq!(&one.metadata, &experience.metadata);
+            prop_assert_eq!(one.links.len(), experience.links.len());
+            prop_assert_eq!(one.importance.map(f32::to_bits), experience.importance.map(f32::to_bits));
+            let scope = one.scope.clone().map(|scope| Scope::from_wire(Some(scope)));
+            prop_assert_eq!(scope, experience.scope);
+            let occurred_at = one.occurred_at.map(time::from_wire).transpose();
+            if experience.occurred_at.is_none_or(|at| at.0 >= 0) {
+                prop_assert_eq!(occurred_at, Ok(experience.occurred_at));
+            }
+        }
     }
 }

@@ -138,3 +138,57 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> v1::Memory {
+        let at = Some(prost_types::Timestamp {
+            seconds: 1,
+            nanos: 2_000_000,
+        });
+        v1::Memory {
+            key: "00112233445566778899aabbccddeeff".to_owned(),
+            content: "x".to_owned(),
+            occurred_at: at,
+            last_seen_at: at,
+            created_at: at,
+            updated_at: at,
+            ..v1::Memory::default()
+        }
+    }
+
+    fn check(change: impl FnOnce(&mut v1::Memory)) -> String {
+        let mut wire = wire();
+        change(&mut wire);
+        match Memory::from_wire(wire) {
+            Ok(memory) => format!("{} {}", memory.scope, memory.feedback.usefulness),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn a_memory_is_read_or_what_is_wrong_with_it_is_named() {
+        assert_eq!(check(|_| {}), "shared 0.5");
+        assert_eq!(check(|m| m.created_at = None), "created_at is missing");
+        assert!(check(|m| m.key.clear()).contains("is not 32 hexadecimal digits"));
+        let before_1970 = prost_types::Timestamp {
+            seconds: -1,
+            nanos: 0,
+        };
+        assert!(check(|m| m.expires_at = Some(before_1970)).starts_with("expires_at: "));
+        let link = |relation: &str, key: &str| v1::LinkTarget {
+            relation: relation.to_owned(),
+            key: key.to_owned(),
+        };
+        assert_eq!(
+            check(|m| m.links.push(link("loves", ""))),
+            "relation \"loves\""
+        );
+        assert!(check(|m| m.links.push(link("caused_by", ""))).starts_with("link: "));
+        let memory = Memory::from_wire(wire()).unwrap();
+        assert_eq!(memory.occurred_at, TimeMs(1002));
+        assert_eq!((memory.agent, memory.session), (None, None));
+    }
+}

@@ -1,3 +1,5 @@
+//! Lessons through the gateway, with a store that is held up and made to fail.
+
 //! The gateway over a store that can be held up and made to fail.
 
 use std::{

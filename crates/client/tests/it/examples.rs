@@ -1,35 +1,25 @@
 //! The examples run, and show what they say.
 
-use std::{path::Path, process::Command};
-
 use crate::fake::Fake;
 
-/// Runs a built example against a fresh server and returns what it printed, each time.
-async fn run(name: &'static str, times: usize) -> Vec<String> {
-    let (_fake, address) = Fake::start().await;
-    // Cargo puts examples beside the binaries of the same build.
-    let binaries = Path::new(env!("CARGO_BIN_EXE_mgctl")).parent().unwrap();
-    let example = binaries.join("examples").join(name);
-    let mut printed = Vec::new();
-    for _ in 0..times {
-        let mut command = Command::new(&example);
-        command.env("MEMORYGATE_ENDPOINT", &address);
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap())
-            .await
-            .unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{error}");
-        printed.push(String::from_utf8(output.stdout).unwrap());
-    }
-    printed
-}
+#[allow(dead_code, reason = "main is for whoever runs it by itself")]
+#[path = "../../examples/agent_loop.rs"]
+mod agent_loop;
+#[allow(dead_code, reason = "main is for whoever runs it by itself")]
+#[path = "../../examples/conformance.rs"]
+mod conformance;
+#[allow(dead_code, reason = "main is for whoever runs it by itself")]
+#[path = "../../examples/quickstart.rs"]
+mod quickstart;
 
 #[tokio::test]
 async fn quickstart_learns_recalls_and_rates() {
-    let printed = run("quickstart", 2).await;
-    assert!(printed[0].starts_with("created "), "{}", printed[0]);
-    assert!(printed[1].starts_with("reinforced "), "{}", printed[1]);
-    for text in printed {
+    let (_fake, address) = Fake::start().await;
+    for begins in ["created ", "reinforced "] {
+        let mut out = Vec::new();
+        quickstart::run(&address, &mut out).await.unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(begins), "{text}");
         assert!(text.contains("checkout pods were OOMKilled"), "{text}");
         assert!(text.contains("\nrated "), "{text}");
     }
@@ -37,20 +27,23 @@ async fn quickstart_learns_recalls_and_rates() {
 
 #[tokio::test]
 async fn the_agent_finds_what_it_learned_two_tasks_ago() {
-    let printed = run("agent_loop", 1).await.remove(0);
-    let (_, third) = printed.split_once("── rollout of checkout 5.13").unwrap();
+    let (_fake, address) = Fake::start().await;
+    let mut out = Vec::new();
+    agent_loop::run(&address, &mut out).await.unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let (_, third) = text.split_once("── rollout of checkout 5.13").unwrap();
     assert!(
         third.contains("| Done: raised maxUnavailable of checkout"),
-        "{printed}"
+        "{text}"
     );
-    assert!(
-        !printed.contains("not stored") && !printed.contains("lost:"),
-        "{printed}"
-    );
+    assert!(!text.contains("not stored"), "{text}");
 }
 
 #[tokio::test]
 async fn a_server_can_be_held_to_the_contract() {
-    let printed = run("conformance", 1).await.remove(0);
-    assert!(printed.contains("keeps the contract"), "{printed}");
+    let (_fake, address) = Fake::start().await;
+    let mut out = Vec::new();
+    conformance::run(&address, &mut out).await.unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("keeps the contract"), "{text}");
 }

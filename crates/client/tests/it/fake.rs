@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Status(Status),
     /// Does what it was asked to, then answers so.
     Afterwards(Status),
+    /// Does what it was asked to, and answers with a message in which nothing is set.
+    Empty,
     /// Never answers.
     Hang,
 }
@@ -84,7 +86,7 @@ impl Fake {
         std::mem::take(&mut *self.calls.lock().unwrap())
     }
 
-    async fn answer<R>(
+    async fn answer<R: Default>(
         &self,
         name: &'static str,
         request_id: &str,
@@ -110,6 +112,10 @@ impl Fake {
             Some(Fault::Afterwards(status)) => {
                 let _ = run(&self.store, freshness);
                 Err(status)
+            }
+            Some(Fault::Empty) => {
+                let _ = run(&self.store, freshness);
+                Ok(Response::new(R::default()))
             }
             Some(Fault::Hang) => std::future::pending().await,
         }

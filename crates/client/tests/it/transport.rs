@@ -584,3 +584,41 @@ async fn bad_requests_are_not_sent() {
     assert_eq!(client.reader(), &Reader::default());
     assert_eq!(fake.calls(), []);
 }
+
+#[tokio::test]
+async fn a_reply_that_makes_no_sense_is_said_to_be_one() {
+    let (fake, address) = Fake::start().await;
+    let client = client(&address);
+    let key = client.learn(lesson()).await.unwrap().learned[0].key;
+    let check = |error: memorygate_client::Error, outcome| {
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (Kind::Report, outcome),
+            "{error}"
+        );
+        assert!(
+            error.message().starts_with("reply is malformed: "),
+            "{error}"
+        );
+    };
+    let empty = || fake.fail([Fault::Empty]);
+    empty();
+    check(client.learn(lesson()).await.unwrap_err(), Outcome::Unknown);
+    empty();
+    check(client.get(key).await.unwrap_err(), Outcome::Failed);
+    empty();
+    check(
+        client.recall(&Recall::new("q")).await.unwrap_err(),
+        Outcome::Failed,
+    );
+    empty();
+    check(
+        client.list_page(&List::new()).await.unwrap_err(),
+        Outcome::Failed,
+    );
+    empty();
+    let update = Update::new(key).pinned(true);
+    check(client.update(&update).await.unwrap_err(), Outcome::Unknown);
+    empty();
+    check(client.forget(key).await.unwrap_err(), Outcome::Unknown);
+}
