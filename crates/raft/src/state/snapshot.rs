@@ -287,12 +287,7 @@ impl StateSnapshot {
     }
 
     /// Decoded memories with encoded keys in `from..until`.
-    fn records(
-        &self,
-        from: &[u8],
-        until: &[u8],
-        limit: usize,
-    ) -> Result<Vec<Record>, ReadError> {
+    fn records(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Record>, ReadError> {
         let mut found = Vec::new();
         if limit == 0 {
             return Ok(found);
