@@ -96,7 +96,7 @@ mod tests {
     async fn the_queue_is_bounded_and_waits_no_longer_than_the_deadline() {
         let compute = Arc::new(Compute::new("tests", 1, 1));
         let far = Deadline::after(Some(Duration::from_secs(60)));
-        let (release, held) = mpsc::channel::<()>();
+        let (release, held) = mpsc::sync_channel::<()>(1);
         let (started, start) = tokio::sync::oneshot::channel();
         let first = tokio::spawn({
             let compute = compute.clone();
@@ -140,10 +140,7 @@ mod tests {
     async fn work_that_panics_is_an_error_and_frees_its_thread() {
         let compute = Compute::new("tests", 1, 1);
         let deadline = Deadline::after(None);
-        let failed = compute
-            .run(deadline, || panic!("on purpose"))
-            .await
-            .map(|()| ());
+        let failed: Result<(), Error> = compute.run(deadline, || panic!("on purpose")).await;
         assert!(matches!(failed, Err(Error::Internal { .. })));
         assert_eq!(compute.run(deadline, || 1).await.unwrap(), 1);
     }

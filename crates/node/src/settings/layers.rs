@@ -67,13 +67,13 @@ impl Layers {
                 reason: error.to_string().trim_end().to_owned(),
             })?;
         for (section, value) in table {
-            match value {
-                Value::Table(fields) if keys::SECTIONS.iter().any(|(s, _)| *s == section) => {
-                    for (field, value) in fields {
-                        self.put(&format!("{section}.{field}"), value, origin)?;
-                    }
+            let is_section = keys::SECTIONS.iter().any(|(s, _)| *s == section);
+            if is_section && let Value::Table(fields) = value {
+                for (field, value) in fields {
+                    self.put(&format!("{section}.{field}"), value, origin)?;
                 }
-                other => self.put(&section, other, origin)?,
+            } else {
+                self.put(&section, value, origin)?;
             }
         }
         Ok(self)
