@@ -4,15 +4,15 @@ use std::cmp::Ordering;
 
 /// A slot and how well it fits; higher is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scored {
-    pub slot: u32,
-    pub score: f64,
+pub(crate) struct Scored {
+    pub(crate) slot: u32,
+    pub(crate) score: f64,
 }
 
 /// Collects the `n` best of any number: highest score first, equal scores by ascending key. Slot
 /// numbers depend on a replica's history, so they never decide; `key` must tell any two of the
 /// slots apart.
-pub struct Best<F> {
+pub(crate) struct Best<F> {
     n: usize,
     key: F,
     /// At most twice `n` and [`SPARE`]; what exceeds `n` is dropped when it is full.
@@ -25,7 +25,7 @@ pub struct Best<F> {
 const SPARE: usize = 64;
 
 impl<K: Ord, F: Fn(u32) -> K> Best<F> {
-    pub fn new(n: usize, key: F) -> Self {
+    pub(crate) fn new(n: usize, key: F) -> Self {
         Self {
             n,
             key,
@@ -36,7 +36,7 @@ impl<K: Ord, F: Fn(u32) -> K> Best<F> {
 
     /// Each slot is offered at most once.
     #[inline]
-    pub fn offer(&mut self, slot: u32, score: f64) {
+    pub(crate) fn offer(&mut self, slot: u32, score: f64) {
         // One that is worse than `n` others can be dropped unseen; one that is equal cannot.
         if score.total_cmp(&self.floor) != Ordering::Less {
             self.keep(Scored { slot, score });
@@ -65,7 +65,7 @@ impl<K: Ord, F: Fn(u32) -> K> Best<F> {
     }
 
     /// The `n` best, or all that were offered if they are fewer, best first.
-    pub fn into_sorted(mut self) -> Vec<Scored> {
+    pub(crate) fn into_sorted(mut self) -> Vec<Scored> {
         self.prune();
         let key = &self.key;
         self.kept.sort_unstable_by(|a, b| order(a, b, key));

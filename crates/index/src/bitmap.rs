@@ -4,14 +4,14 @@
 
 /// A set of numbers below a fixed length.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Bitmap {
+pub(crate) struct Bitmap {
     words: Vec<u64>,
     len: u32,
 }
 
 impl Bitmap {
     /// No number below `len` is in the set.
-    pub fn none(len: u32) -> Self {
+    pub(crate) fn none(len: u32) -> Self {
         Self {
             words: vec![0; len.div_ceil(64) as usize],
             len,
@@ -19,7 +19,8 @@ impl Bitmap {
     }
 
     /// Every number below `len` is in the set.
-    pub fn all(len: u32) -> Self {
+    #[cfg(test)]
+    pub(crate) fn all(len: u32) -> Self {
         let mut words = vec![u64::MAX; len.div_ceil(64) as usize];
         if let Some(last) = words.last_mut()
             && !len.is_multiple_of(64)
@@ -30,7 +31,8 @@ impl Bitmap {
     }
 
     /// The numbers below `len` for which `passes` holds.
-    pub fn where_true(len: u32, mut passes: impl FnMut(u32) -> bool) -> Self {
+    #[cfg(test)]
+    pub(crate) fn where_true(len: u32, mut passes: impl FnMut(u32) -> bool) -> Self {
         let mut set = Self::none(len);
         for (w, word) in (0_u32..).zip(&mut set.words) {
             let first = w * 64;
@@ -42,20 +44,16 @@ impl Bitmap {
     }
 
     /// One more than the largest number that the set can hold.
-    pub fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.words.iter().all(|w| *w == 0)
-    }
-
     /// How many numbers are in the set.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.words.iter().map(|w| w.count_ones()).sum()
     }
 
-    pub fn insert(&mut self, at: u32) {
+    pub(crate) fn insert(&mut self, at: u32) {
         assert!(
             at < self.len,
             "slot {at} is outside of a bitmap of {}",
@@ -64,7 +62,7 @@ impl Bitmap {
         self.words[at as usize / 64] |= 1 << (at % 64);
     }
 
-    pub fn remove(&mut self, at: u32) {
+    pub(crate) fn remove(&mut self, at: u32) {
         assert!(
             at < self.len,
             "slot {at} is outside of a bitmap of {}",
@@ -75,14 +73,14 @@ impl Bitmap {
 
     /// Numbers at or above the length are not in the set.
     #[inline]
-    pub fn contains(&self, at: u32) -> bool {
+    pub(crate) fn contains(&self, at: u32) -> bool {
         self.words
             .get(at as usize / 64)
             .is_some_and(|w| w >> (at % 64) & 1 == 1)
     }
 
     /// Makes room for numbers below `len`; what was in the set stays.
-    pub fn grow(&mut self, len: u32) {
+    pub(crate) fn grow(&mut self, len: u32) {
         assert!(
             len >= self.len,
             "a bitmap of {} cannot shrink to {len}",
@@ -93,23 +91,15 @@ impl Bitmap {
     }
 
     /// Keeps what is in both sets, which must have the same length.
-    pub fn intersect(&mut self, other: &Self) {
+    pub(crate) fn intersect(&mut self, other: &Self) {
         assert_eq!(self.len, other.len, "bitmaps of two lengths");
         for (a, b) in self.words.iter_mut().zip(&other.words) {
             *a &= b;
         }
     }
 
-    /// Adds what is in the other set, which must have the same length.
-    pub fn unite(&mut self, other: &Self) {
-        assert_eq!(self.len, other.len, "bitmaps of two lengths");
-        for (a, b) in self.words.iter_mut().zip(&other.words) {
-            *a |= b;
-        }
-    }
-
     /// Drops the numbers for which `passes` does not hold; it is asked only about those in the set.
-    pub fn retain(&mut self, mut passes: impl FnMut(u32) -> bool) {
+    pub(crate) fn retain(&mut self, mut passes: impl FnMut(u32) -> bool) {
         for (w, word) in (0_u32..).zip(&mut self.words) {
             let mut left = *word;
             while left != 0 {
@@ -121,7 +111,7 @@ impl Bitmap {
     }
 
     /// The numbers in the set, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..).zip(&self.words).flat_map(|(w, word)| {
             let mut left = *word;
             std::iter::from_fn(move || {
@@ -149,7 +139,7 @@ mod tests {
         for len in [0, 1, 63, 64, 65, 128, 130] {
             assert_eq!(Bitmap::all(len).count(), len);
             assert_eq!(Bitmap::all(len), Bitmap::where_true(len, |_| true));
-            assert!(Bitmap::none(len).is_empty());
+            assert_eq!(Bitmap::none(len).count(), 0);
             assert!(!Bitmap::all(len).contains(len));
         }
     }
@@ -168,9 +158,8 @@ mod tests {
                 from.iter().for_each(|x| bits.insert(*x));
                 bits
             };
-            let (mut both, mut either) = (bits(&a), bits(&a));
+            let mut both = bits(&a);
             both.intersect(&bits(&b));
-            either.unite(&bits(&b));
             let mut kept = bits(&a);
             kept.retain(|x| x % 3 == 0);
             let mut grown = bits(&a);
@@ -179,7 +168,6 @@ mod tests {
             b.iter().for_each(|x| without.remove(*x));
             prop_assert_eq!(bits(&a).count() as usize, a.len());
             prop_assert!(both.iter().eq(a.intersection(&b).copied()));
-            prop_assert!(either.iter().eq(a.union(&b).copied()));
             prop_assert!(kept.iter().eq(a.iter().copied().filter(|x| x % 3 == 0)));
             prop_assert!(grown.iter().eq(a.iter().copied()));
             prop_assert!(without.iter().eq(a.difference(&b).copied()));

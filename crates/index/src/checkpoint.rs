@@ -13,7 +13,7 @@
 //! Memories are numbered anew, without gaps, so a checkpoint holds no tombstones and says nothing of
 //! history. It is written beside the old one and put in its place when it is on disk; whatever is
 //! wrong with it is an error by name, and the caller rebuilds. What it holds depends on how words
-//! are cut ([`crate::lexical`]) and how vectors are rotated ([`crate::dense::signs`]): when either
+//! are cut (`lexical::tokens`) and how vectors are rotated (`dense::signs`): when either
 //! changes, so must [`FORMAT`].
 
 pub(crate) mod sections;
@@ -265,6 +265,21 @@ mod tests {
         assert!(
             error(dir.path()).starts_with("read index checkpoint: "),
             "a folder is no file"
+        );
+    }
+
+    /// What follows from the layout, from how words are cut and from how vectors are rotated: if
+    /// this changes, [`FORMAT`] must too, or old files are taken for what they are not.
+    #[test]
+    fn the_bytes_of_a_format_are_frozen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        Checkpoint::of(&lived(&some_history()), CLUSTER, 5)
+            .write(&path)
+            .unwrap();
+        assert_eq!(
+            (FORMAT, crc32c::crc32c(&fs::read(&path).unwrap())),
+            (1, 0x489a_ecfd)
         );
     }
 

@@ -24,7 +24,7 @@ mod hamming;
 mod rows;
 pub(crate) mod stored;
 
-pub use rows::Rows;
+pub(crate) use rows::Rows;
 
 use crate::{
     best::{Best, Scored},
@@ -63,19 +63,19 @@ const NONE: u32 = u32::MAX;
 
 /// A query's dense vector and the sign bits of it after the rotation.
 #[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
-    pub vector: &'a Vector,
-    pub bits: &'a Bits,
+pub(crate) struct Query<'a> {
+    pub(crate) vector: &'a Vector,
+    pub(crate) bits: &'a Bits,
 }
 
 /// What the coarse search compares: the sign bits of a vector after the fixed rotation.
-pub fn signs(vector: &Vector) -> Bits {
+pub(crate) fn signs(vector: &Vector) -> Bits {
     sign_bits(&Rotation::shared().rotate(vector))
 }
 
 /// The vectors of one namespace, by slot.
 #[derive(Debug)]
-pub struct Dense {
+pub(crate) struct Dense {
     coarse: BinaryFlat,
     /// By row.
     vectors: Rows,
@@ -102,7 +102,7 @@ impl Span {
 }
 
 impl Dense {
-    pub fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         Ok(Self {
             coarse: BinaryFlat::new()?,
             vectors: Rows::default(),
@@ -114,28 +114,19 @@ impl Dense {
         })
     }
 
-    /// Memories with vectors.
-    pub fn len(&self) -> usize {
-        self.memories
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.memories == 0
-    }
-
     /// Rows of memories that live.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.slots.len() - self.tombstones
     }
 
     /// Rows that wait for a compaction.
-    pub fn tombstones(&self) -> usize {
+    pub(crate) fn tombstones(&self) -> usize {
         self.tombstones
     }
 
     /// Gives a slot, which must have none, the vectors of its windows. On an error nothing has
     /// changed.
-    pub fn insert(&mut self, slot: u32, windows: &[(&Vector, Bits)]) -> Result<(), Error> {
+    pub(crate) fn insert(&mut self, slot: u32, windows: &[(&Vector, Bits)]) -> Result<(), Error> {
         assert!(!windows.is_empty(), "a memory has at least one window");
         assert!(
             slot != NONE && self.span(slot).count == 0,
@@ -162,7 +153,7 @@ impl Dense {
 
     /// Takes a slot's vectors away; `false` if it has none. After an error they are gone, and
     /// tombstones remain that a later removal may clear.
-    pub fn remove(&mut self, slot: u32) -> Result<bool, Error> {
+    pub(crate) fn remove(&mut self, slot: u32) -> Result<bool, Error> {
         let span = self.span(slot);
         if span.count == 0 {
             return Ok(false);
@@ -180,12 +171,12 @@ impl Dense {
     }
 
     /// The vectors of a slot's windows; none if it has none.
-    pub fn vectors(&self, slot: u32) -> impl Iterator<Item = &Vector> {
+    pub(crate) fn vectors(&self, slot: u32) -> impl Iterator<Item = &Vector> {
         self.span(slot).rows().map(|row| self.vectors.get(row))
     }
 
     /// The exact score of a slot: the dot product with its best window.
-    pub fn score(&self, query: &Vector, slot: u32) -> Option<f32> {
+    pub(crate) fn score(&self, query: &Vector, slot: u32) -> Option<f32> {
         self.vectors(slot)
             .map(|vector| dot(query, vector))
             .max_by(f32::total_cmp)
@@ -193,7 +184,7 @@ impl Dense {
 
     /// The `n` best passing slots by exact score, equal ones by key; all of them if they are fewer.
     /// Without a filter every slot passes. See the module's documentation for what is left out.
-    pub fn search<K: Ord>(
+    pub(crate) fn search<K: Ord>(
         &self,
         query: Query<'_>,
         n: usize,
@@ -452,7 +443,7 @@ mod tests {
         assert_eq!(search(&dense, &vector(1), 3, Some(&Bitmap::none(6))), []);
         assert_eq!(search(&dense, &vector(1), 3, None)[0].0, 5);
         assert_eq!(dense.score(&vector(1), 4), None);
-        assert!(!dense.remove(4).unwrap() && dense.remove(5).unwrap() && dense.is_empty());
+        assert!(!dense.remove(4).unwrap() && dense.remove(5).unwrap() && dense.memories == 0);
         assert_eq!(search(&dense, &vector(1), 3, None), []);
     }
 
@@ -513,7 +504,10 @@ mod tests {
             live.iter()
                 .rev()
                 .for_each(|(slot, memory)| insert(&mut fresh, *slot, memory));
-            assert_eq!((lived.len(), lived.rows()), (fresh.len(), fresh.rows()));
+            assert_eq!(
+                (lived.memories, lived.rows()),
+                (fresh.memories, fresh.rows())
+            );
             for seed in [1, 2, 100_000] {
                 let query = vector(seed);
                 let expected = by_definition(live, &query, 10);

@@ -14,13 +14,13 @@
 use memorygate_core::embedding::DIMENSION;
 
 /// A dense vector in the fixed dimension.
-pub type Vector = [f32; DIMENSION];
+pub(crate) type Vector = [f32; DIMENSION];
 
 const LANES: usize = 32;
 
 /// `a · b`, bit for bit the same on every machine.
 #[inline]
-pub fn dot(a: &Vector, b: &Vector) -> f32 {
+pub(crate) fn dot(a: &Vector, b: &Vector) -> f32 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the CPU has AVX2, the one feature that `dot_avx2` is compiled for.

@@ -16,13 +16,12 @@ use std::{
 
 use faiss_sys::{
     FaissIndexBinary, faiss_IndexBinary_add, faiss_IndexBinary_free, faiss_IndexBinary_ntotal,
-    faiss_IndexBinary_reset, faiss_IndexBinary_search, faiss_get_last_error,
-    faiss_index_binary_factory, idx_t,
+    faiss_IndexBinary_search, faiss_get_last_error, faiss_index_binary_factory, idx_t,
 };
 use memorygate_core::embedding::{DIMENSION, STATE_BYTES};
 
 /// The sign bits of one rotated vector.
-pub type Bits = [u8; STATE_BYTES];
+pub(crate) type Bits = [u8; STATE_BYTES];
 
 unsafe extern "C" {
     /// Of the OpenMP runtime that FAISS is linked with.
@@ -44,16 +43,16 @@ pub enum Error {
 
 /// One row that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
+pub(crate) struct Hit {
     /// Rows are numbered from 0 in the order in which they were added.
-    pub row: u32,
+    pub(crate) row: u32,
     /// Bits that differ from the query's.
-    pub distance: u32,
+    pub(crate) distance: u32,
 }
 
 /// An exhaustive index over rows of 384 bits.
 #[derive(Debug)]
-pub struct BinaryFlat {
+pub(crate) struct BinaryFlat {
     /// Owned, never null, freed on drop.
     index: NonNull<FaissIndexBinary>,
 }
@@ -68,7 +67,7 @@ unsafe impl Send for BinaryFlat {}
 unsafe impl Sync for BinaryFlat {}
 
 impl BinaryFlat {
-    pub fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         #[cfg(target_arch = "x86_64")]
         if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("popcnt") {
             return Err(Error::Processor);
@@ -85,18 +84,14 @@ impl BinaryFlat {
     }
 
     /// Rows in the index.
-    pub fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         // SAFETY: `self.index` is alive as long as `self`.
         let rows = unsafe { faiss_IndexBinary_ntotal(self.index.as_ptr()) };
         u32::try_from(rows).expect("add keeps the number of rows within 32 bits")
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Appends rows. They are copied.
-    pub fn add(&mut self, rows: &[Bits]) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, rows: &[Bits]) -> Result<(), Error> {
         let total = u32::try_from(rows.len())
             .ok()
             .and_then(|n| self.len().checked_add(n));
@@ -116,17 +111,9 @@ impl BinaryFlat {
         check("add", code)
     }
 
-    /// Removes all rows.
-    pub fn clear(&mut self) -> Result<(), Error> {
-        // SAFETY: the index is alive, and `self` is borrowed mutably, so nobody searches meanwhile.
-        check("reset", unsafe {
-            faiss_IndexBinary_reset(self.index.as_ptr())
-        })
-    }
-
     /// The `count` rows nearest to `query` by Hamming distance, nearest first; all if there are
     /// fewer. Of rows at the last distance some may be missing.
-    pub fn search(&self, query: &Bits, count: u32) -> Result<Vec<Hit>, Error> {
+    pub(crate) fn search(&self, query: &Bits, count: u32) -> Result<Vec<Hit>, Error> {
         let count = count.min(self.len());
         if count == 0 {
             return Ok(Vec::new());
@@ -199,7 +186,7 @@ mod tests {
         let mut index = BinaryFlat::new().unwrap();
         assert_eq!(index.search(&[0; STATE_BYTES], 3), Ok(vec![]));
         index.add(&[]).unwrap();
-        assert!(index.is_empty());
+        assert_eq!(index.len(), 0);
         index.add(&[[1; STATE_BYTES]]).unwrap();
         assert_eq!(index.search(&[1; STATE_BYTES], 0), Ok(vec![]));
         assert_eq!(
@@ -209,8 +196,6 @@ mod tests {
                 distance: 0
             }])
         );
-        index.clear().unwrap();
-        assert!(index.is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod tokens;
 
 use std::{collections::HashMap, sync::Arc};
 
-pub use tokens::{Tokenizer, Tokens};
+pub(crate) use tokens::{Tokenizer, Tokens};
 
 use crate::{
     pieces::inverse_document_frequency,
@@ -38,7 +38,7 @@ const NORM_TABLE_WORDS: u32 = 1024;
 
 /// The inverted index of one namespace. Documents are addressed by slot.
 #[derive(Debug, Default)]
-pub struct Lexical {
+pub(crate) struct Lexical {
     ids: HashMap<Arc<str>, u32>,
     /// By term id.
     terms: Vec<Term>,
@@ -60,29 +60,13 @@ struct Term {
 }
 
 impl Lexical {
-    /// Documents that live.
-    pub fn len(&self) -> u32 {
-        self.live
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.live == 0
-    }
-
     /// Different terms in the index.
-    pub fn terms(&self) -> usize {
+    pub(crate) fn terms(&self) -> usize {
         self.ids.len()
     }
 
-    /// Documents that hold `term`, which is written as [`Tokenizer`] writes it.
-    pub fn frequency(&self, term: &str) -> u32 {
-        self.ids
-            .get(term)
-            .map_or(0, |id| self.terms[*id as usize].postings.len())
-    }
-
     /// Puts a document into a slot that holds none.
-    pub fn insert(&mut self, slot: u32, tokens: &Tokens) {
+    pub(crate) fn insert(&mut self, slot: u32, tokens: &Tokens) {
         let at = slot as usize;
         if at >= self.documents.len() {
             self.documents.resize(at + 1, None);
@@ -109,7 +93,7 @@ impl Lexical {
     }
 
     /// Takes out the document in `slot`; `false` if it holds none.
-    pub fn remove(&mut self, slot: u32) -> bool {
+    pub(crate) fn remove(&mut self, slot: u32) -> bool {
         let Some(terms) = self.documents.get_mut(slot as usize).and_then(Option::take) else {
             return false;
         };
@@ -129,7 +113,7 @@ impl Lexical {
 
     /// BM25 of every document for the query's tokens, by slot: `slots` numbers, 0 where no term
     /// occurs. A term that the query repeats counts as often.
-    pub fn scores(&self, query: &Tokens, slots: u32) -> Vec<f64> {
+    pub(crate) fn scores(&self, query: &Tokens, slots: u32) -> Vec<f64> {
         let mut scores = vec![0.0; slots as usize];
         let mean = self.words as f64 / f64::from(self.live);
         let norm = |words: u32| K1 * (1.0 - B + B * f64::from(words) / mean);
@@ -339,15 +323,27 @@ mod tests {
     #[test]
     fn a_term_without_documents_is_forgotten() {
         let mut index = index(&["alpha beta", "beta"]);
-        assert_eq!((index.frequency("alpha"), index.frequency("beta")), (1, 2));
+        let held = |index: &Lexical, term: &str| {
+            index
+                .ids
+                .get(term)
+                .map(|id| index.terms[*id as usize].postings.len())
+        };
+        assert_eq!(
+            (held(&index, "alpha"), held(&index, "beta")),
+            (Some(1), Some(2))
+        );
         assert!(index.remove(0));
         assert!(!index.remove(0));
         assert!(!index.remove(9));
-        assert_eq!((index.frequency("alpha"), index.frequency("beta")), (0, 1));
-        assert_eq!((index.len(), index.ids.len(), index.free.len()), (1, 1, 1));
+        assert_eq!(
+            (held(&index, "alpha"), held(&index, "beta")),
+            (None, Some(1))
+        );
+        assert_eq!((index.live, index.terms(), index.free.len()), (1, 1, 1));
         index.insert(0, &tokens("gamma"));
         assert_eq!((index.terms.len(), index.free.len()), (2, 0));
-        assert!(index.remove(0) && index.remove(1) && index.is_empty());
+        assert!(index.remove(0) && index.remove(1) && index.live == 0);
     }
 
     proptest! {

@@ -12,21 +12,21 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
-pub mod best;
-pub mod bitmap;
+mod best;
+mod bitmap;
 pub mod checkpoint;
 mod columns;
-pub mod dense;
-pub mod dot;
+mod dense;
+mod dot;
 pub mod embed;
 pub mod faiss;
 mod ids;
 pub mod index;
 pub mod late;
-pub mod lexical;
+mod lexical;
 mod logarithm;
 pub mod namespace;
-pub mod pieces;
+mod pieces;
 mod postings;
 pub mod records;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::logarithm::ln;
 
 /// Document frequencies of word pieces, for one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PieceCounts {
+pub(crate) struct PieceCounts {
     /// Indexed by piece id.
     frequency: Vec<u32>,
     memories: u32,
@@ -16,7 +16,7 @@ pub struct PieceCounts {
 impl PieceCounts {
     /// Counts a memory whose token states stand for `pieces`; a piece counts once a memory.
     /// A memory without states is not counted at all.
-    pub fn add(&mut self, pieces: &Distinct) {
+    pub(crate) fn add(&mut self, pieces: &Distinct) {
         if pieces.0.is_empty() {
             return;
         }
@@ -31,7 +31,7 @@ impl PieceCounts {
     }
 
     /// Takes back what [`PieceCounts::add`] counted for the same pieces.
-    pub fn remove(&mut self, pieces: &Distinct) {
+    pub(crate) fn remove(&mut self, pieces: &Distinct) {
         if pieces.0.is_empty() {
             return;
         }
@@ -44,35 +44,30 @@ impl PieceCounts {
         }
     }
 
-    /// Memories that have token states.
-    pub fn memories(&self) -> u32 {
-        self.memories
-    }
-
     /// Memories that hold `piece`.
-    pub fn frequency(&self, piece: u16) -> u32 {
+    pub(crate) fn frequency(&self, piece: u16) -> u32 {
         self.frequency.get(usize::from(piece)).copied().unwrap_or(0)
     }
 
     /// `ln(1 + (N − df + ½) / (df + ½))`, always above zero.
-    pub fn weight(&self, piece: u16) -> f64 {
+    pub(crate) fn weight(&self, piece: u16) -> f64 {
         inverse_document_frequency(self.memories, self.frequency(piece))
     }
 }
 
 /// The different pieces of one memory, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Distinct(Box<[u16]>);
+pub(crate) struct Distinct(Box<[u16]>);
 
 impl Distinct {
-    pub fn of(pieces: impl IntoIterator<Item = u16>) -> Self {
+    pub(crate) fn of(pieces: impl IntoIterator<Item = u16>) -> Self {
         let mut pieces: Vec<u16> = pieces.into_iter().collect();
         pieces.sort_unstable();
         pieces.dedup();
         Self(pieces.into())
     }
 
-    pub fn as_slice(&self) -> &[u16] {
+    pub(crate) fn as_slice(&self) -> &[u16] {
         &self.0
     }
 }
@@ -96,7 +91,7 @@ mod tests {
         counts.add(&Distinct::of([7, 7, 7, 9]));
         counts.add(&Distinct::of([]));
         counts.add(&Distinct::of([9]));
-        assert_eq!(counts.memories(), 2);
+        assert_eq!(counts.memories, 2);
         assert_eq!(
             (
                 counts.frequency(7),

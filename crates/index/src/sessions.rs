@@ -18,12 +18,12 @@ const NONE: u32 = u32::MAX;
 /// Where a memory stands: in its group by when it happened, then by when it was learned. No two
 /// memories are created at the same place of the log, so no two have the same place here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(crate) struct Place {
     /// Stands for a session within a scope. Its number depends on history and decides nothing but
     /// which memories stand together.
-    pub group: u32,
-    pub occurred_at: TimeMs,
-    pub created: Created,
+    pub(crate) group: u32,
+    pub(crate) occurred_at: TimeMs,
+    pub(crate) created: Created,
 }
 
 /// Which share of its score a memory lends, in both directions.
@@ -53,7 +53,7 @@ impl Default for Shares {
 
 /// The sessions of one namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     order: BTreeMap<Place, u32>,
     /// By slot: the slots before and after it.
     sides: Vec<Sides>,
@@ -72,7 +72,7 @@ const ALONE: Sides = Sides {
 
 impl Sessions {
     /// Puts the memory in `slot` into its place, which no other holds.
-    pub fn insert(&mut self, place: Place, slot: u32) {
+    pub(crate) fn insert(&mut self, place: Place, slot: u32) {
         let taken = self.order.insert(place, slot);
         assert!(
             taken.is_none(),
@@ -99,7 +99,7 @@ impl Sessions {
     }
 
     /// Takes the memory out of its place; its neighbours become each other's.
-    pub fn remove(&mut self, place: &Place) {
+    pub(crate) fn remove(&mut self, place: &Place) {
         let slot = self
             .order
             .remove(place)
@@ -121,7 +121,7 @@ impl Sessions {
     ///
     /// A memory that does not pass lends nothing: if it did, one agent's private memory would move
     /// another agent's answers. It still holds its place, so a filter brings nobody closer.
-    pub fn lend(&self, scores: &[f64], passing: &Bitmap, shares: Shares) -> Vec<f64> {
+    pub(crate) fn lend(&self, scores: &[f64], passing: &Bitmap, shares: Shares) -> Vec<f64> {
         let score = |slot: u32| match passing.contains(slot) {
             true => scores[slot as usize],
             false => 0.0,

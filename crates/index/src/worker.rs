@@ -139,7 +139,6 @@ impl<R: Records> Worker<R> {
             self.start_checkpoint(None);
         }
         self.join_writer();
-        self.shown.close();
         result
     }
 
@@ -389,6 +388,13 @@ impl<R: Records> Worker<R> {
             // One that could not be written is due again when the interval has passed.
             self.dirty += u64::from(!wrote);
         }
+    }
+}
+
+impl<R> Drop for Worker<R> {
+    /// However the worker ends, by a panic too: nobody waits for it any more.
+    fn drop(&mut self) {
+        self.shown.close();
     }
 }
 
@@ -782,6 +788,22 @@ mod tests {
         worker.run(Arc::new(state(30))).unwrap();
         assert!(asked.join().unwrap().is_err());
         assert!(!dir.path().join("checkpoint").exists());
+    }
+
+    #[test]
+    fn whoever_waits_is_told_of_a_panic() {
+        let running = fresh(state(5));
+        running.check();
+        // The journal must go on; that this one does not is a bug that the worker dies of.
+        let stuck = State {
+            journal_stuck: true,
+            position: 9,
+            ..state(5)
+        };
+        running.handle.replaced(Arc::new(stuck));
+        assert_eq!(wait(&running.handle, 9), Err(Stopped.into()));
+        assert!(running.worker.join().is_err());
+        assert_eq!(running.handle.view().err(), Some(NotReady::Stopped));
     }
 
     #[test]

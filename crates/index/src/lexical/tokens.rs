@@ -32,17 +32,17 @@ const IDENTIFIER_BYTES_MAX: usize = 256;
 const WORD_BYTES_MAX: usize = 64;
 
 /// Takes texts apart. Cheap to make, and without state between texts.
-pub struct Tokenizer {
+pub(crate) struct Tokenizer {
     english: Stemmer,
 }
 
 /// What a text consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     /// Words, then humps and identifiers; one entry an occurrence.
-    pub terms: Vec<String>,
+    pub(crate) terms: Vec<String>,
     /// How many of the terms, from the first on, are words: the length of the text.
-    pub words: u32,
+    pub(crate) words: u32,
 }
 
 impl Default for Tokenizer {
@@ -54,7 +54,7 @@ impl Default for Tokenizer {
 }
 
 impl Tokenizer {
-    pub fn tokens(&self, text: &str) -> Tokens {
+    pub(crate) fn tokens(&self, text: &str) -> Tokens {
         let mut words = Vec::new();
         let mut more = Vec::new();
         for run in text.split(|c: char| !c.is_alphanumeric()) {

@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) journal: Vec<(u64, Namespace, Key)>,
     /// The journal begins after this.
     pub(crate) floor: u64,
+    /// The journal breaks its promise to go on.
+    pub(crate) journal_stuck: bool,
     /// Reads fail, as if the disk did.
     pub(crate) broken: bool,
 }
@@ -158,6 +160,12 @@ impl Records for State {
         self.check()?;
         if after < self.floor {
             return Ok(Journal::Gap { floor: self.floor });
+        }
+        if self.journal_stuck {
+            return Ok(Journal::Changed {
+                keys: Vec::new(),
+                through: after,
+            });
         }
         let through = self.position.min(after + 5);
         let part = self
