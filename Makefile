@@ -36,7 +36,7 @@ test: setup ## Runs every test
 lint: packages ## Checks format, lints, documentation and shell scripts
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --workspace --no-deps --document-private-items
 	@if command -v shellcheck >/dev/null; then \
 		echo "shellcheck .ci/run scripts"; shellcheck .ci/run scripts/*; \
 	else \

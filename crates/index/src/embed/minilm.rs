@@ -1,14 +1,14 @@
 //! all-MiniLM-L6-v2 as an [`Embedder`]: what is read with what, and what is kept of it.
 //!
 //! ```text
-//! [CLS] │ what was learned before, oldest first │ this text │ [SEP]     at most 250 pieces between
+//! \[CLS\] │ what was learned before, oldest first │ this text │ \[SEP\]     at most 250 pieces between
 //!       └── cut from the left to fit ───────────┴─ own span ┘           one forward pass
 //!                                                    ├─ mean of its states → dense, unit length
 //!                                                    └─ each state, rotated → 384 sign bits
 //! ```
 //!
-//! A text that is read alone and in one window is pooled over all its states, those of [CLS] and
-//! [SEP] included, as the original implementation does: its vector is the original's.
+//! A text that is read alone and in one window is pooled over all its states, those of \[CLS\] and
+//! \[SEP\] included, as the original implementation does: its vector is the original's.
 
 use std::ops::Range;
 use std::path::Path;
@@ -272,7 +272,7 @@ impl Embedder for MiniLm {
 /// One sequence to read, and what to keep of it. Rows are positions in `ids`.
 #[derive(Clone)]
 struct Read {
-    /// [CLS], the context, the window's own pieces, [SEP].
+    /// \[CLS\], the context, the window's own pieces, \[SEP\].
     ids: Vec<u16>,
     /// The rows whose mean is the dense vector.
     pooled: Range<usize>,

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use memorygate_core::limits;
 
-/// Word pieces of one forward pass, [CLS] and [SEP] aside: the length that the model was made for.
+/// Word pieces of one forward pass, \[CLS\] and \[SEP\] aside: the length that the model was made for.
 pub(super) const PIECES_MAX: usize = 250;
 
 /// Of these, at most so many of the text itself; the rest is what was learned before it.
