@@ -1,7 +1,7 @@
 //! all-MiniLM-L6-v2 as an [`Embedder`]: what is read with what, and what is kept of it.
 //!
 //! ```text
-//! \[CLS\] │ what was learned before, oldest first │ this text │ \[SEP\]     at most 250 pieces between
+//! [CLS] │ what was learned before, oldest first │ this text │ [SEP]     at most 250 pieces between
 //!       └── cut from the left to fit ───────────┴─ own span ┘           one forward pass
 //!                                                    ├─ mean of its states → dense, unit length
 //!                                                    └─ each state, rotated → 384 sign bits
