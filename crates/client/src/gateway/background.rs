@@ -28,8 +28,7 @@ const BATCH_MAX: usize = 64;
 /// Failures kept for the next flush, at most; further ones are lost at once, and said to be.
 const FAILURES_MAX: usize = 1024;
 
-/// Waits between attempts while the store cannot be reached.
-const BACKOFF_INITIAL: Duration = Duration::from_millis(500);
+/// The longest wait between attempts while the store cannot be reached.
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
 /// What happens to a lesson for which the queue has no room.
@@ -55,6 +54,9 @@ pub struct Background {
     /// How long the worker goes on trying while writes fail that may succeed later. It adds to the
     /// store's own patience, and never repeats a write whose outcome is unknown. Default: 5 min.
     pub patience: Duration,
+    /// Wait before the second of those attempts; doubled for each further one, up to 15 s.
+    /// Default: 500 ms.
+    pub backoff_initial: Duration,
     /// Default: none; what is lost is only logged.
     pub on_lost: Option<OnLost>,
 }
@@ -65,6 +67,7 @@ impl Default for Background {
             queue_lessons_max: 1024,
             when_full: WhenFull::default(),
             patience: Duration::from_secs(5 * 60),
+            backoff_initial: Duration::from_millis(500),
             on_lost: None,
         }
     }
@@ -136,6 +139,7 @@ impl Worker {
             store,
             messages: receiver,
             patience: background.patience,
+            backoff_initial: background.backoff_initial,
             on_lost: background.on_lost,
             in_flight: Vec::new(),
             so_far: Flushed::default(),
@@ -187,6 +191,7 @@ struct Inside {
     store: Arc<dyn KnowledgeStore>,
     messages: mpsc::Receiver<Message>,
     patience: Duration,
+    backoff_initial: Duration,
     on_lost: Option<OnLost>,
     /// Taken from the queue and not settled yet.
     in_flight: Vec<Job>,
@@ -241,7 +246,7 @@ impl Inside {
         }
         // One by one: a batch of one, or one that holds a lesson which the store refuses.
         while let Some(job) = self.in_flight.first().cloned() {
-            let mut patience = Patience::new(self.patience);
+            let mut patience = Patience::new(self.patience, self.backoff_initial);
             let stored = loop {
                 match acknowledge(&*self.store, &job).await {
                     Err(error) if patience.waits_after(&error).await => {}
@@ -271,7 +276,7 @@ impl Inside {
             .iter()
             .map(|job| job.interaction.experience(&job.context))
             .collect();
-        let mut patience = Patience::new(self.patience);
+        let mut patience = Patience::new(self.patience, self.backoff_initial);
         let stored = loop {
             let batch = experiences.clone();
             match self.store.store_experiences(&context, batch).await {
@@ -326,10 +331,10 @@ struct Patience {
 }
 
 impl Patience {
-    fn new(patience: Duration) -> Self {
+    fn new(patience: Duration, wait: Duration) -> Self {
         Self {
             end: Instant::now() + patience,
-            wait: BACKOFF_INITIAL,
+            wait,
         }
     }
 

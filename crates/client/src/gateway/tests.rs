@@ -225,13 +225,17 @@ async fn a_full_queue_refuses_or_holds_up_as_asked() {
     assert_eq!(gateway.flush().await.acknowledged, 20);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_store_that_is_away_for_a_while_costs_nothing() {
     let store = Moody::open();
     for _ in 0..5 {
         store.fail_next(Kind::Retry, Outcome::Failed);
     }
-    let gateway = MemoryGateway::new(store.clone()).in_background(Background::default());
+    let patient = Background {
+        backoff_initial: Duration::from_millis(1),
+        ..Background::default()
+    };
+    let gateway = MemoryGateway::new(store.clone()).in_background(patient);
     let _ = gateway
         .learn_from_interaction(&context(), lesson(1))
         .await
@@ -241,7 +245,7 @@ async fn a_store_that_is_away_for_a_while_costs_nothing() {
     assert_eq!(store.writes.load(Ordering::Relaxed), 6);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn failures_are_handed_back_and_unknown_outcomes_not_repeated() {
     let store = Moody::open();
     let impatient = Background {
@@ -303,9 +307,15 @@ async fn a_dropped_gateway_still_stores_what_was_queued() {
     }
     drop(gateway);
     store.gate.add_permits(1000);
-    while count(&store) < 10 {
-        tokio::task::yield_now().await;
-    }
+    let stored = async {
+        while count(&store) < 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, stored)
+        .await
+        .expect("nothing is dropped");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; nothing was changed by this call
+  1  failed; the write that failed changed nothing
   2  the request or the usage is wrong
   3  no such memory that the reader may see
   4  the outcome of a write is unknown: repeat it with the --request-id that the error names

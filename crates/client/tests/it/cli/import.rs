@@ -189,6 +189,7 @@ async fn an_import_that_was_killed_goes_on_where_it_was() {
     let mut child = mgctl.spawn(&["import", file.name()]);
     let mut seen = 0;
     while seen < 2 {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
         tokio::time::sleep(Duration::from_millis(5)).await;
         seen += learns(&mgctl);
     }
