@@ -11,9 +11,12 @@ use memorygate_core::{
     embedding::{Embedding, ModelId, Passage, QueryEmbedding},
     rank,
     request::RequestId,
+    state::ReadError,
 };
 use memorygate_index::embed::pool;
 use memorygate_raft::{Clock, Handle, ProposeError, StateSnapshot, Stopped, StorageFull};
+
+use tokio::sync::watch;
 
 use crate::{
     compute::Compute,
@@ -38,9 +41,23 @@ pub struct Backend {
     pub model: ModelId,
     pub message_bytes_max: usize,
     pub metrics: Arc<Metrics>,
+    /// What was found to be unreadable, once something was.
+    pub storage_failure: watch::Sender<Option<String>>,
 }
 
 impl Backend {
+    /// Stored data could not be read: this node must not serve any more.
+    pub fn storage_failed(&self, reason: &ReadError) {
+        let advice = "check the disk, then restore this node's data directory from a snapshot, or \
+                      empty it and let the node join as a new member";
+        self.storage_failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure
+                .get_or_insert_with(|| format!("stored data cannot be read: {reason}: {advice}"));
+            is_first
+        });
+    }
+
     /// The token of `index` in this node's log.
     pub fn position(&self, index: u64) -> Position {
         Position {

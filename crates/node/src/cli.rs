@@ -1,5 +1,6 @@
 //! The command line of `memorygate`: one file per verb.
 
+mod check;
 mod config;
 mod model;
 mod serve;
@@ -51,6 +52,9 @@ enum Verb {
     /// Prints or checks settings.
     #[command(subcommand)]
     Config(config::Verb),
+    /// Verifies every byte of a data directory that no server uses.
+    #[command(after_help = "Example:\n  memorygate check /var/lib/memorygate")]
+    Check(check::Arguments),
     /// Prints the version.
     Version,
 }
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
     let load = |sources: &Sources| sources.load(std::env::vars_os());
     let result = match command_line.verb {
         Verb::Version => print(&format!("memorygate {}\n", env!("CARGO_PKG_VERSION"))),
+        Verb::Check(arguments) => check::run(&arguments),
         Verb::Config(verb) => match load(verb.sources()) {
             Ok(settings) => config::run(&verb, &settings),
             Err(error) => return fail(EXIT_USAGE, &error.into()),

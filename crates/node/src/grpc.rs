@@ -43,17 +43,14 @@ impl MemoryGate for Api {
         &self,
         request: Request<v1::LearnRequest>,
     ) -> Result<Response<v1::LearnResponse>, Status> {
-        learn::learn(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Mutating))
-            .map(Response::new)
+        self.answer(Call::Mutating, learn::learn(&self.backend, request).await)
     }
 
     async fn learn_stream(
         &self,
         request: Request<Streaming<v1::LearnRequest>>,
     ) -> Result<Response<v1::LearnStreamResponse>, Status> {
-        learn_stream::learn_stream(&self.backend, request)
+        learn_stream::learn_stream(self, request)
             .await
             .map(Response::new)
     }
@@ -62,80 +59,74 @@ impl MemoryGate for Api {
         &self,
         request: Request<v1::RecallRequest>,
     ) -> Result<Response<v1::RecallResponse>, Status> {
-        recall::recall(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Reading))
-            .map(Response::new)
+        self.answer(Call::Reading, recall::recall(&self.backend, request).await)
     }
 
     async fn get(
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
-        get::get(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Reading))
-            .map(Response::new)
+        self.answer(Call::Reading, get::get(&self.backend, request).await)
     }
 
     async fn list(
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
-        list::list(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Reading))
-            .map(Response::new)
+        self.answer(Call::Reading, list::list(&self.backend, request).await)
     }
 
     async fn update(
         &self,
         request: Request<v1::UpdateRequest>,
     ) -> Result<Response<v1::MutationResponse>, Status> {
-        update::update(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Mutating))
-            .map(Response::new)
+        self.answer(Call::Mutating, update::update(&self.backend, request).await)
     }
 
     async fn feedback(
         &self,
         request: Request<v1::FeedbackRequest>,
     ) -> Result<Response<v1::MutationResponse>, Status> {
-        feedback::feedback(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Mutating))
-            .map(Response::new)
+        self.answer(
+            Call::Mutating,
+            feedback::feedback(&self.backend, request).await,
+        )
     }
 
     async fn forget(
         &self,
         request: Request<v1::ForgetRequest>,
     ) -> Result<Response<v1::MutationResponse>, Status> {
-        forget::forget(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Mutating))
-            .map(Response::new)
+        self.answer(Call::Mutating, forget::forget(&self.backend, request).await)
     }
 
     async fn link(
         &self,
         request: Request<v1::LinkRequest>,
     ) -> Result<Response<v1::MutationResponse>, Status> {
-        link::link(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Mutating))
-            .map(Response::new)
+        self.answer(Call::Mutating, link::link(&self.backend, request).await)
     }
 
     async fn stats(
         &self,
         request: Request<v1::StatsRequest>,
     ) -> Result<Response<v1::StatsResponse>, Status> {
-        stats::stats(&self.backend, request)
-            .await
-            .map_err(|e| status::of(&e, Call::Reading))
+        self.answer(Call::Reading, stats::stats(&self.backend, request).await)
+    }
+}
+
+impl Api {
+    fn answer<T>(&self, call: Call, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        result
             .map(Response::new)
+            .map_err(|error| self.status(call, &error))
+    }
+
+    fn status(&self, call: Call, error: &Error) -> Status {
+        if let Error::Storage(reason) = error {
+            self.backend.storage_failed(reason);
+        }
+        status::of(error, call)
     }
 }
 

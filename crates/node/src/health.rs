@@ -56,12 +56,15 @@ impl Health {
     /// What a restart would mend.
     pub fn live(&self) -> Checks {
         let backend = self.backend.get();
-        let fatal = backend.and_then(|b| b.raft.fatal().borrow().clone());
+        let fatal = backend.and_then(|b| {
+            let fatal = b.raft.fatal().borrow().as_ref().map(ToString::to_string);
+            fatal.or_else(|| b.storage_failure.borrow().clone())
+        });
         let index = backend.and_then(|b| b.index.failure());
         vec![
             Check {
                 name: "raft",
-                failure: fatal.map(|f| f.to_string()),
+                failure: fatal,
                 decides: true,
             },
             Check {

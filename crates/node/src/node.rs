@@ -17,7 +17,11 @@ use anyhow::Context as _;
 use memorygate_core::embedding::Embedder;
 use memorygate_index::embed::{MiniLm, pool::Pool};
 use memorygate_raft::{Clock, FreeSpace, Handle, Open, Replica, Statvfs};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -123,6 +127,7 @@ impl Node {
             model,
             message_bytes_max: settings.server.message_bytes_max,
             metrics: metrics.clone(),
+            storage_failure: watch::Sender::new(None),
             raft,
             index,
         });
@@ -192,10 +197,21 @@ impl Node {
                 }
             }
         };
-        let index = self.backend.index.failed();
+        let mut storage = self.backend.storage_failure.subscribe();
+        let storage = async {
+            match storage
+                .wait_for(Option::is_some)
+                .await
+                .map(|reason| reason.clone())
+            {
+                Ok(Some(reason)) => reason,
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        };
         tokio::select! {
             reason = raft => reason,
-            reason = index => reason,
+            reason = storage => reason,
+            reason = self.backend.index.failed() => reason,
         }
     }
 

@@ -64,7 +64,10 @@ impl Projection {
             checkpoint_interval: Duration::from_secs(settings.checkpoint_interval_s),
         });
         let failure = watch::Sender::new(None);
-        let records = Arc::new(Snapshot(state.snapshot()));
+        let records = Arc::new(Snapshot {
+            state: state.snapshot(),
+            rebuilds: metrics.index_rebuilds.clone(),
+        });
         let failed = failure.clone();
         let run = move || {
             if let Err(reason) = worker.run(records) {
@@ -90,14 +93,8 @@ impl Projection {
     pub async fn watch(self: Arc<Self>) {
         let mut status = self.handle.watch_status();
         let mut checkpoint = self.handle.watch_checkpoint();
-        let mut last = Progress::default();
         loop {
-            let Status { position, progress } = status.borrow_and_update().clone();
-            let is_rebuilding = |p| matches!(p, Progress::Rebuilding { .. });
-            if is_rebuilding(progress) && !is_rebuilding(last) {
-                self.timed.metrics.index_rebuilds.inc();
-            }
-            last = progress;
+            let position = status.borrow_and_update().position;
             self.timed.reached(position.unwrap_or(0));
             let is_gone = tokio::select! {
                 changed = status.changed() => changed.is_err(),
@@ -204,6 +201,13 @@ impl Projection {
         }
     }
 
+    fn snapshot(&self, state: Arc<StateSnapshot>) -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            state,
+            rebuilds: self.timed.metrics.index_rebuilds.clone(),
+        })
+    }
+
     fn stopped(&self) -> Error {
         let reason = self.failure().unwrap_or_else(|| Stopped.to_string());
         Error::Stopped { reason }
@@ -213,7 +217,7 @@ impl Projection {
 impl EffectsSink for Projection {
     fn publish(&self, effects: Effects) {
         self.timed.applied(effects.position);
-        let records = Arc::new(Snapshot(effects.snapshot));
+        let records = self.snapshot(effects.snapshot);
         self.handle.publish(worker::Effects {
             changes: effects.changes,
             records,
@@ -221,7 +225,7 @@ impl EffectsSink for Projection {
     }
 
     fn replaced(&self, snapshot: Arc<StateSnapshot>) {
-        self.handle.replaced(Arc::new(Snapshot(snapshot)));
+        self.handle.replaced(self.snapshot(snapshot));
     }
 }
 

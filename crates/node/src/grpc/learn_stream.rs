@@ -8,10 +8,7 @@ use std::sync::Arc;
 use memorygate_proto::v1;
 use tonic::{Request, Status, Streaming};
 
-use super::{
-    guard::Held,
-    status::{self, Call},
-};
+use super::{Api, guard::Held, status::Call};
 use crate::{
     backend::Backend,
     deadline::Deadline,
@@ -21,13 +18,18 @@ use crate::{
 };
 
 pub(super) async fn learn_stream(
-    backend: &Backend,
+    api: &Api,
     request: Request<Streaming<v1::LearnRequest>>,
 ) -> Result<v1::LearnStreamResponse, Status> {
     let deadline: Option<Deadline> = request
         .metadata()
         .contains_key("grpc-timeout")
         .then(|| super::deadline(&request));
+    let backend = &*api.backend;
+    let at = |error: &Error, committed: u64| {
+        let status = api.status(Call::Mutating, error);
+        at(&status, committed)
+    };
     let held = request.extensions().get::<Arc<Held>>().cloned();
     let mut batches = request.into_inner();
     let mut answer = v1::LearnStreamResponse::default();
@@ -39,7 +41,7 @@ pub(super) async fn learn_stream(
             Some(deadline) => deadline
                 .limit(waiting, Outcome::Failed, batches.message())
                 .await
-                .map_err(|e| at(&e, &answer))?,
+                .map_err(|e| at(&e, answer.batches))?,
             None => batches.message().await,
         };
         let Some(request) = next? else {
@@ -47,7 +49,7 @@ pub(super) async fn learn_stream(
         };
         let learned = learn(backend, request, per_batch)
             .await
-            .map_err(|e| at(&e, &answer))?;
+            .map_err(|e| at(&e, answer.batches))?;
         answer.batches += 1;
         for one in learned.learned {
             if one.created {
@@ -72,10 +74,8 @@ async fn learn(
     learn::learn(backend, batch, deadline).await
 }
 
-/// The status of a batch's error; its message says how many were committed before.
-fn at(error: &Error, so_far: &v1::LearnStreamResponse) -> Status {
-    let status = status::of(error, Call::Mutating);
-    let committed = so_far.batches;
+/// A batch's failure; the message says how many were committed before.
+fn at(status: &Status, committed: u64) -> Status {
     let message = format!("batch {committed} of the stream: {}", status.message());
     Status::with_details(status.code(), message, status.details().to_vec().into())
 }

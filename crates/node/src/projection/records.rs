@@ -12,21 +12,26 @@ use memorygate_core::{
 };
 use memorygate_index::records::{Journal, Records, Stored};
 use memorygate_raft::{Changed, Journal as StateJournal, StateSnapshot, StoredMemory};
+use prometheus::IntCounter;
 
 /// The state at one position.
-pub struct Snapshot(pub Arc<StateSnapshot>);
+pub struct Snapshot {
+    pub state: Arc<StateSnapshot>,
+    /// Counts how often all memories were read: only a rebuild does that.
+    pub rebuilds: IntCounter,
+}
 
 impl Records for Snapshot {
     fn position(&self) -> u64 {
-        self.0.position()
+        self.state.position()
     }
 
     fn clock(&self) -> TimeMs {
-        self.0.clock()
+        self.state.clock()
     }
 
     fn count(&self) -> Result<u64, ReadError> {
-        let namespaces = self.0.namespaces()?;
+        let namespaces = self.state.namespaces()?;
         Ok(namespaces.iter().map(|(_, info)| info.memories).sum())
     }
 
@@ -35,8 +40,8 @@ impl Records for Snapshot {
         namespace: &Namespace,
         key: Key,
     ) -> Result<Option<(Memory, Embedding)>, ReadError> {
-        let memory = state::memory(&*self.0, namespace, key)?;
-        let embedding = state::embedding(&*self.0, namespace, key)?;
+        let memory = state::memory(&*self.state, namespace, key)?;
+        let embedding = state::embedding(&*self.state, namespace, key)?;
         Ok(memory.zip(embedding))
     }
 
@@ -45,6 +50,9 @@ impl Records for Snapshot {
         after: Option<(&Namespace, Key)>,
         limit: usize,
     ) -> Result<Vec<Stored>, ReadError> {
+        if after.is_none() {
+            self.rebuilds.inc();
+        }
         let stored = |stored: StoredMemory| Stored {
             namespace: stored.namespace,
             key: stored.key,
@@ -52,7 +60,7 @@ impl Records for Snapshot {
             embedding: stored.embedding,
         };
         Ok(self
-            .0
+            .state
             .memories(after, limit)?
             .into_iter()
             .map(stored)
@@ -60,7 +68,7 @@ impl Records for Snapshot {
     }
 
     fn journal(&self, after: u64, limit: usize) -> Result<Journal, ReadError> {
-        Ok(match self.0.journal(after, limit)? {
+        Ok(match self.state.journal(after, limit)? {
             StateJournal::Gap { floor } => Journal::Gap { floor },
             StateJournal::Changes { changes, through } => Journal::Changed {
                 keys: changes

@@ -81,7 +81,7 @@ pub(super) fn with_linked(
         .filter(|(key, _)| !here.contains(key))
         .collect();
     best.sort_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(&b.0)));
-    let (snapshot, now) = (&*view.records().0, view.clock());
+    let (snapshot, now) = (&*view.records().state, view.clock());
     let mut added = 0;
     for (key, (score, from)) in best {
         if added == query.limit {

@@ -140,8 +140,8 @@ fn read(
     let embedding = |key: Key| RowKey::Embedding(query.namespace.clone(), key);
     let memories: Vec<RowKey> = candidates.iter().map(|c| row(c.key)).collect();
     let embeddings: Vec<RowKey> = candidates.iter().map(|c| embedding(c.key)).collect();
-    let memories = stored::get_many(&view.records().0, &memories)?;
-    let embeddings = stored::get_many(&view.records().0, &embeddings)?;
+    let memories = stored::get_many(&view.records().state, &memories)?;
+    let embeddings = stored::get_many(&view.records().state, &embeddings)?;
     let mut rows = Vec::with_capacity(candidates.len());
     for ((candidate, memory), embedding) in candidates.iter().zip(memories).zip(embeddings) {
         let key = candidate.key;

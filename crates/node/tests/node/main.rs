@@ -1,0 +1,25 @@
+//! A real server in this process, on ports that the system chooses, asked through the generated
+//! client; and the real binary where a process must die.
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test panics on failure, and its modules are of one program"
+)]
+
+mod bad_input;
+mod binary;
+mod corruption;
+mod deadlines;
+mod disk;
+mod learning;
+mod listing;
+mod model;
+mod mutations;
+mod observability;
+mod overload;
+mod privacy;
+mod recalling;
+mod restart;
+mod server;
+mod wire;
