@@ -35,6 +35,7 @@ use crate::{
     disk::{Guard, StorageFull},
     fatal::{Alarm, Fatal, FatalKind},
     log_store::{Log, Stats},
+    replica::StartError,
     settings::Settings,
     snapshots::{SnapshotFiles, Snapshots},
     state::State,
@@ -454,25 +455,37 @@ impl Handle {
         }
     }
 
-    /// Stands for election until this node leads and has applied all that it has committed.
-    pub(crate) async fn lead(&self, deadline: Instant) -> Result<(), BarrierError> {
+    /// Waits until this node leads and has applied all that was committed, and lets it stand for
+    /// election from then on.
+    pub(crate) async fn wait_elected(&self, within: Duration) -> Result<(), StartError> {
         let raft = &self.shared.raft;
         let mut metrics = raft.metrics();
-        // A failure shows in what follows.
-        let _ = raft.trigger().elect(false).await;
-        loop {
-            match self.linearizable().await {
-                Ok(_) => {
-                    raft.runtime_config().elect(true);
-                    return Ok(());
+        let (began, mut reason) = (Instant::now(), String::new());
+        let elected = async {
+            loop {
+                match self.linearizable().await {
+                    Ok(_) => return Ok(()),
+                    Err(BarrierError::Stopped(Stopped { reason })) => {
+                        return Err(StartError::Stopped { reason });
+                    }
+                    Err(error) => reason = error.to_string(),
                 }
-                Err(BarrierError::Stopped(stopped)) => return Err(stopped.into()),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => {}
+                // Whatever changes next may be the election.
+                if metrics.changed().await.is_err() {
+                    let Stopped { reason } = self.stopped();
+                    return Err(StartError::Stopped { reason });
+                }
             }
-            // Whatever changes next may be the election.
-            let _ = tokio::time::timeout_at(deadline, metrics.changed()).await;
-        }
+        };
+        let elected = timeout(within, elected).await;
+        elected.unwrap_or_else(|_| {
+            Err(StartError::NotElected {
+                waited_ms: began.elapsed().as_millis(),
+                reason,
+            })
+        })?;
+        raft.runtime_config().elect(true);
+        Ok(())
     }
 
     fn share(&self, bytes: usize) -> Result<Shares, ProposeError> {
@@ -676,5 +689,35 @@ impl SnapshotDue {
         let every = Duration::from_secs(shared.settings.snapshot_interval_s);
         let is_due = grown >= shared.settings.snapshot_log_bytes || self.last.elapsed() >= every;
         is_due && shared.state.applied() > covered && Instant::now() >= self.not_before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Node;
+
+    #[test]
+    fn errors_say_where_the_leader_is_and_whether_the_outcome_is_known() {
+        let node = Node {
+            address: "there:1".to_owned(),
+        };
+        let forward = ForwardToLeader::new(0xab, node);
+        let refused = applied(Err(ClientWriteError::ForwardToLeader(forward.clone())));
+        let refused = refused.unwrap_err();
+        assert!(!refused.is_unknown());
+        assert_eq!(
+            refused.to_string(),
+            "this node is not the leader, node ab at there:1 is"
+        );
+        let nowhere = applied(Err(ClientWriteError::ForwardToLeader(
+            ForwardToLeader::empty(),
+        )));
+        assert_eq!(
+            nowhere.unwrap_err().to_string(),
+            "this node is not the leader, and none is known"
+        );
+        let discarded = applied(Err(ClientWriteError::LogEntryDiscarded(forward)));
+        assert!(discarded.unwrap_err().is_unknown());
     }
 }

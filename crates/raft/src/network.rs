@@ -68,3 +68,29 @@ impl RaftNetworkV2<TypeConfig> for Alone {
         Err(unreachable().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_reached() {
+        let mut network = Alone.new_client(1, &Node::default()).await;
+        let option = || RPCOption::new(Duration::from_secs(1));
+        let vote = Vote::new(1, 1);
+        let ask = || VoteRequest::new(vote, None);
+        let append = AppendEntriesRequest {
+            vote,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let appended = RaftNetworkV2::append_entries(&mut network, append, option()).await;
+        let voted = RaftNetworkV2::vote(&mut network, ask(), option()).await;
+        // A pre-vote that is not answered must not count as granted.
+        let pre_voted = RaftNetworkV2::pre_vote(&mut network, ask(), option()).await;
+        assert!(appended.is_err() && voted.is_err() && pre_voted.is_err());
+    }
+}

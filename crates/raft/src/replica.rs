@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use openraft::{Config, Raft, SnapshotPolicy};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     snapshots::Snapshots,
     state::{self, State},
     state_machine::StateMachine,
-    types::Node,
+    types::{Node, TypeConfig},
 };
 
 /// How long a lone voter may take to elect itself. It takes two syncs.
@@ -63,6 +63,8 @@ pub enum StartError {
     Open(#[from] OpenError),
     #[error("this node did not become the leader within {waited_ms} ms: {reason}")]
     NotElected { waited_ms: u128, reason: String },
+    #[error("consensus stopped: {reason}")]
+    Stopped { reason: String },
 }
 
 impl Replica {
@@ -145,6 +147,11 @@ impl Replica {
         self.dir.identity()
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_log(self) -> LogStore {
+        self.log
+    }
+
     /// Takes part from now on. A new directory forms a cluster of this one voter, reached at
     /// `address`; it elects itself at once. When this returns, everything that was acknowledged
     /// before is applied.
@@ -173,26 +180,12 @@ impl Replica {
         let (machine, machine_closed) =
             StateMachine::new(state.clone(), snapshots.clone(), alarm.clone());
         let config = Arc::new(consensus(&settings));
-        let fatal = |error: &dyn std::fmt::Display| {
-            let fatal = alarm.raise(FatalKind::Consensus, error.to_string());
-            StartError::Fatal(fatal)
-        };
         let raft = Raft::new(node_id, config, Alone, log, machine)
             .await
-            .map_err(|error| fatal(&error))?;
-        let is_initialized = raft.is_initialized().await;
-        if !is_initialized.map_err(|error| fatal(&error))? {
-            if dir.identity().formed {
-                return Err(StartError::Open(OpenError::Incomplete {
-                    path: dir.group(),
-                    missing: "the cluster's membership, which it once had",
-                }));
-            }
-            let members = BTreeMap::from([(node_id, Node { address })]);
-            raft.initialize(members)
-                .await
-                .map_err(|error| fatal(&error))?;
-        }
+            .map_err(|error| {
+                StartError::Fatal(alarm.raise(FatalKind::Consensus, error.to_string()))
+            })?;
+        let began = begin(&raft, &dir, node_id, address).await;
         let handle = Handle::new(Running {
             raft,
             state,
@@ -206,27 +199,54 @@ impl Replica {
             guard,
             log: shared_log,
             log_stats,
-            alarm,
+            alarm: alarm.clone(),
             closed: [log_closed, machine_closed],
         });
-        let started = Instant::now();
-        if let Err(error) = handle.lead(started + ELECTED_WITHIN).await {
-            let reason = match handle.fatal().borrow().clone() {
-                Some(fatal) => return Err(StartError::Fatal(fatal)),
-                None => error.to_string(),
-            };
-            handle.shutdown().await;
-            return Err(StartError::NotElected {
-                waited_ms: started.elapsed().as_millis(),
-                reason,
-            });
-        }
+        let started = match began {
+            Ok(()) => handle.wait_elected(ELECTED_WITHIN).await,
+            Err(error) => Err(error),
+        };
         // Not before: what was begun and not committed was never a cluster.
-        if !dir.identity().formed {
-            dir.set_formed()?;
+        let started = started.and_then(|()| match dir.identity().formed {
+            true => Ok(()),
+            false => Ok(dir.set_formed()?),
+        });
+        if let Err(error) = started {
+            handle.shutdown().await;
+            return Err(match alarm.raised() {
+                Some(fatal) => StartError::Fatal(fatal),
+                None => error,
+            });
         }
         Ok(handle)
     }
+}
+
+/// Forms a cluster of one, or lets the lone voter of one stand for election.
+async fn begin(
+    raft: &Raft<TypeConfig, StateMachine>,
+    dir: &DataDir,
+    node_id: u64,
+    address: String,
+) -> Result<(), StartError> {
+    let stopped = |error: &dyn std::fmt::Display| StartError::Stopped {
+        reason: error.to_string(),
+    };
+    let is_initialized = raft.is_initialized().await;
+    if is_initialized.map_err(|error| stopped(&error))? {
+        let elected = raft.trigger().elect(false).await;
+        return elected.map_err(|error| stopped(&error));
+    }
+    if dir.identity().formed {
+        return Err(StartError::Open(OpenError::Incomplete {
+            path: dir.group(),
+            missing: "the cluster's membership, which it once had",
+        }));
+    }
+    // A new cluster of one elects its voter by itself.
+    let members = BTreeMap::from([(node_id, Node { address })]);
+    let formed = raft.initialize(members).await;
+    formed.map_err(|error| stopped(&error))
 }
 
 /// openraft's settings. Its defaults are for tests: elections after 150 ms fire under load.
@@ -238,7 +258,7 @@ fn consensus(settings: &Settings) -> Config {
         election_timeout_max: settings.election_timeout_max_ms,
         // A node that was cut off asks whether it could win before it raises the term.
         enable_pre_vote: Some(true),
-        // Until the lone voter has elected itself, or its timer would make it stand twice.
+        // Until the lone voter is elected, or its timer would make it stand twice.
         enable_elect: false,
         // A restarted leader stands for election again: what it took for committed before a power
         // cut may not be what its disk says now.

@@ -78,8 +78,6 @@ struct Inner {
     observer: Arc<dyn Observer>,
     alarm: Alarm,
     failpoints: Failpoints,
-    /// Held while the database is open.
-    _lock: Arc<Lock>,
 }
 
 /// What only whoever changes the state may use.
@@ -166,7 +164,7 @@ impl State {
             failpoints,
             lock,
         } = parts;
-        let root = Root::new(path, memory, alarm.clone(), failpoints.clone());
+        let root = Root::new(path, memory, alarm.clone(), failpoints.clone(), lock);
         let exists = path.exists();
         let generation = match exists.then(|| root.open()).transpose()?.flatten() {
             Some(generation) => generation,
@@ -203,7 +201,6 @@ impl State {
                 observer,
                 alarm,
                 failpoints,
-                _lock: lock,
             }),
         })
     }

@@ -9,13 +9,16 @@ use std::{
     fs, io,
     mem::ManuallyDrop,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tracing::warn;
 
 use crate::{
-    dir::OpenError,
+    dir::{Lock, OpenError},
     durable,
     failpoint::Failpoints,
     fatal::Alarm,
@@ -31,6 +34,7 @@ pub(crate) struct Root {
     memory: Memory,
     alarm: Alarm,
     failpoints: Failpoints,
+    lock: Arc<Lock>,
 }
 
 /// One open state database.
@@ -39,15 +43,24 @@ pub(crate) struct Generation {
     /// Dropped by hand, because its directory can only be removed after it is closed.
     store: ManuallyDrop<Store>,
     is_retired: AtomicBool,
+    /// Other processes are kept out as long as anybody reads.
+    _lock: Arc<Lock>,
 }
 
 impl Root {
-    pub(crate) fn new(path: &Path, memory: Memory, alarm: Alarm, failpoints: Failpoints) -> Self {
+    pub(crate) fn new(
+        path: &Path,
+        memory: Memory,
+        alarm: Alarm,
+        failpoints: Failpoints,
+        lock: Arc<Lock>,
+    ) -> Self {
         Self {
             path: path.to_owned(),
             memory,
             alarm,
             failpoints,
+            lock,
         }
     }
 
@@ -119,6 +132,7 @@ impl Root {
             number,
             store: ManuallyDrop::new(store),
             is_retired: AtomicBool::new(false),
+            _lock: self.lock.clone(),
         })
     }
 
@@ -202,14 +216,16 @@ impl Drop for Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::{dir::DataDir, settings::Settings};
 
     #[test]
     fn a_pointer_that_leads_nowhere_removes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let memory = Memory::new(&Settings::default());
-        let root = Root::new(&path, memory, Alarm::new(), Failpoints::default());
+        let data = DataDir::open(&dir.path().join("data"), None).unwrap();
+        let (alarm, failpoints) = (Alarm::new(), Failpoints::default());
+        let root = Root::new(&path, memory, alarm, failpoints, data.lock());
         let first = root.create().unwrap();
         root.point_to(&first).unwrap();
         drop(first);

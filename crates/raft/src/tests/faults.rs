@@ -9,9 +9,18 @@ use std::{
     },
 };
 
+use bytes::Bytes;
+use openraft::{EntryPayload, RaftLogReader as _, storage::RaftLogStorage as _};
+
 use super::{Bench, Told, learn, run};
 use crate::{
-    FatalKind, OpenError, ProposeError, Role, StartError, check::check, failpoint::Failpoints,
+    FatalKind, OpenError, ProposeError, Role, StartError,
+    check::check,
+    failpoint::Failpoints,
+    fatal::Alarm,
+    kv::{self, Family, owner::Owner},
+    rocks::{Kind, Memory, Mode, Store},
+    types::{Entry, LeaderId, LogId, Proposal},
 };
 
 /// Fails every time at `step` once it is armed.
@@ -332,4 +341,226 @@ fn a_check_finds_every_kind_of_damage() {
         "{report:?}"
     );
     assert!(check(&bench.path.join("absent")).is_err());
+}
+
+#[test]
+fn a_log_entry_that_went_bad_is_found_when_it_is_read() {
+    let mut bench = stopped();
+    // Above RocksDB, whose own checksums would find it first.
+    {
+        let memory = Memory::new(&bench.settings);
+        let path = bench.group().join("log");
+        let log = Store::open(Kind::Log, Mode::Existing, &path, &memory, Alarm::new()).unwrap();
+        let key = kv::entry::encode_key(5);
+        let mut value = log.get(Family::Entries, &key, None).unwrap().unwrap();
+        value[40] ^= 1;
+        let mut batch = rocksdb::WriteBatch::default();
+        batch.put_cf(log.family(Family::Entries), key, value);
+        log.write(batch, true).unwrap();
+    }
+    let report = check(&bench.path).unwrap();
+    assert!(
+        report.damage[0].contains("log entry 5 has checksum"),
+        "{report:?}"
+    );
+    // The state is gone, so the log has to be read.
+    fs::remove_dir_all(bench.group().join("state")).unwrap();
+    let identity = bench.path.join("identity");
+    let text = fs::read_to_string(&identity).unwrap();
+    fs::write(
+        &identity,
+        text.replace("\"formed\": true", "\"formed\": false"),
+    )
+    .unwrap();
+    bench.settings.log_cache_bytes = 1;
+    run(async {
+        let replica = bench.open().unwrap();
+        let started = replica.start(Arc::new(Told::default()), "here:1".to_owned());
+        let Err(StartError::Fatal(fatal)) = started.await else {
+            panic!("it started");
+        };
+        assert_eq!(fatal.kind, FatalKind::Corrupt);
+        assert!(fatal.to_string().contains("log entry 5"), "{fatal}");
+    });
+}
+
+/// Changes one row of this crate's own.
+fn rewrite(bench: &Bench, kind: Kind, part: &str, key: &[u8], value: Option<&[u8]>) {
+    let memory = Memory::new(&bench.settings);
+    let path = bench.group().join(part);
+    let store = Store::open(kind, Mode::Existing, &path, &memory, Alarm::new()).unwrap();
+    let mut batch = rocksdb::WriteBatch::default();
+    let family = store.family(Family::Local);
+    match value {
+        Some(value) => batch.put_cf(family, key, value),
+        None => batch.delete_cf(family, key),
+    }
+    store.write(batch, true).unwrap();
+}
+
+#[test]
+fn a_database_of_a_newer_format_or_of_nobody_is_refused() {
+    for (kind, part) in [(Kind::Log, "log"), (Kind::State, "state/0000000001")] {
+        let bench = stopped();
+        let newer = Owner {
+            format: 2,
+            cluster_id: bench.open().unwrap().identity().cluster_id,
+            node_id: None,
+            incarnation: None,
+        };
+        let key = &kv::owner::KEY;
+        rewrite(&bench, kind, part, key, Some(&kv::owner::encode(&newer)));
+        let error = bench.open().err().unwrap();
+        assert!(
+            matches!(error, OpenError::NewerFormat { actual: 2, .. }),
+            "{error}"
+        );
+        rewrite(&bench, kind, part, key, None);
+        let error = open_error(&bench);
+        assert!(error.contains("it does not say whose it is"), "{error}");
+        rewrite(&bench, kind, part, key, Some(b"?"));
+        let error = open_error(&bench);
+        assert!(error.contains("row [44]: "), "{error}");
+    }
+}
+
+#[test]
+fn a_log_with_its_beginning_missing_is_refused() {
+    let bench = stopped();
+    let purged = LogId {
+        leader_id: LeaderId {
+            term: 1,
+            node_id: 1,
+        },
+        index: 3,
+    };
+    let value = kv::purged::encode(&purged);
+    rewrite(&bench, Kind::Log, "log", &kv::purged::KEY, Some(&value));
+    let error = open_error(&bench);
+    assert!(
+        error.contains("log begins with entry 0, expected 4"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_command_of_a_newer_version_stops_the_node_and_is_not_skipped() {
+    let bench = Bench::new();
+    run(async {
+        let replica = bench.open().unwrap();
+        let state = replica.state().clone();
+        let entry = |index, bytes: &'static [u8]| Entry {
+            log_id: LogId {
+                leader_id: LeaderId {
+                    term: 1,
+                    node_id: 1,
+                },
+                index,
+            },
+            payload: EntryPayload::Normal(Proposal(Bytes::from_static(bytes))),
+        };
+        let error = state.apply(&[entry(1, &[9, 9])]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "log entry 1: command has format version 9, this program reads 1: start a version of \
+             the program that is at least as new as the data"
+        );
+        assert_eq!(state.applied(), 0);
+        assert_eq!(
+            state.apply(&[entry(2, &[9])]).unwrap_err().to_string(),
+            error
+        );
+        let started = replica.start(Arc::new(Told::default()), "here:1".to_owned());
+        let Err(StartError::Fatal(fatal)) = started.await else {
+            panic!("it started");
+        };
+        assert_eq!(fatal.kind, FatalKind::Undecodable);
+    });
+}
+
+#[test]
+fn the_log_is_not_purged_beyond_what_the_state_holds() {
+    let bench = stopped();
+    run(async {
+        let replica = bench.open().unwrap();
+        let state = replica.state().clone();
+        let applied = state.applied();
+        assert_eq!(state.make_durable(applied).unwrap(), applied);
+        assert_eq!(state.make_durable(applied - 1).unwrap(), applied);
+        let mut log = replica.into_log();
+        let log_id = |index| LogId {
+            leader_id: LeaderId {
+                term: 1,
+                node_id: 1,
+            },
+            index,
+        };
+        let refused = log.purge(log_id(applied + 1)).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "log is not purged through {}: the state is durable through {applied} only",
+                applied + 1
+            )
+        );
+        log.purge(log_id(applied - 2)).await.unwrap();
+        let mut reader = log.get_log_reader().await;
+        let left = reader.try_get_log_entries(0..).await.unwrap();
+        assert_eq!(left[0].log_id.index, applied - 1);
+        let none = reader.try_get_log_entries(..=2).await.unwrap();
+        assert!(none.is_empty());
+    });
+    drop(bench.open().unwrap());
+}
+
+#[test]
+fn snapshots_are_built_by_log_bytes_and_a_failed_one_does_not_stop_the_node() {
+    let mut bench = Bench::new();
+    bench.settings.snapshot_log_bytes = 10_000;
+    let armed = Arc::new(AtomicBool::new(true));
+    bench.failpoints = fail_at("snapshot: after the checkpoint", &armed);
+    run(async {
+        let handle = bench.start().await;
+        for n in 0..8 {
+            handle.propose(learn(&format!("{n}")), None).await.unwrap();
+        }
+        let error = handle.snapshot_now().await.unwrap_err();
+        assert!(error.to_string().starts_with("build snapshot: "), "{error}");
+        handle.propose(learn("goes on"), None).await.unwrap();
+        handle.shutdown().await;
+    });
+    armed.store(false, Ordering::SeqCst);
+    run(async {
+        let handle = bench.start().await;
+        while handle.metrics().snapshot == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(handle.is_leader());
+        handle.shutdown().await;
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_due_and_fails_is_tried_again_later() {
+    let mut bench = Bench::new();
+    bench.settings.snapshot_log_bytes = 1;
+    let tried = Arc::new(AtomicU32::new(0));
+    let count = tried.clone();
+    bench.failpoints = Failpoints::new(move |step| {
+        if step == "snapshot: after the checkpoint" {
+            count.fetch_add(1, Ordering::SeqCst);
+            return Err(io::Error::other("no room"));
+        }
+        Ok(())
+    });
+    run(async {
+        let handle = bench.start().await;
+        handle.propose(learn("x"), None).await.unwrap();
+        while tried.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        handle.propose(learn("y"), None).await.unwrap();
+        assert!(handle.fatal().borrow().is_none());
+        handle.shutdown().await;
+    });
 }
