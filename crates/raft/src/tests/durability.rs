@@ -47,7 +47,7 @@ fn a_restart_finds_the_same_state_and_leads_again() {
         let metrics = handle.metrics();
         assert_eq!(metrics.role, Role::Leader);
         assert_eq!(metrics.leader.unwrap().address, "here:1");
-        assert_eq!(metrics.term, 2, "it stood for election again");
+        assert!(metrics.term >= 2, "it stood for election again");
         learn_some(&handle, 20, 1).await;
         assert_ne!(digest(&handle), before.0);
         handle.shutdown().await;
