@@ -22,7 +22,7 @@ use crate::{
     report::{Report, Table},
     retriever::{Choice, Retriever},
     server::Server,
-    teach::{connect, namespace, teach},
+    teach::{connect, run_suffix, teach},
 };
 
 /// Where the corpus lies in the repository.
@@ -78,7 +78,7 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
     let questions: Vec<Question> = lines(&dir.join(QUESTIONS))?;
     ensure!(!questions.is_empty(), "{} holds no question", dir.display());
     let server = Server::start(options).await?;
-    let namespace = namespace(&server, NAMESPACE);
+    let namespace = format!("{NAMESPACE}{}", run_suffix(&server));
     let client = connect(&server)?.in_namespace(&namespace);
     let taught = teach(&client, "corpus", &experiences).await?;
     let by_id: BTreeMap<&String, Key> = ids.iter().zip(taught.keys).collect();

@@ -20,7 +20,7 @@ use crate::{
     options::Options,
     report::{Report, Table},
     server::Server,
-    teach::{connect, namespace, teach},
+    teach::{connect, run_suffix, teach},
 };
 
 #[derive(Clone, Debug, Args)]
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
     let mut server = Server::start(options).await?;
     let mut report = Report::new("latency");
     let mut lessons = Lessons::new(options.seed);
-    let namespace = namespace(&server, "latency");
+    let namespace = format!("latency{}", run_suffix(&server));
     fill(&server, &namespace, &mut lessons, arguments, &mut report).await?;
     if has(Phase::Recall) {
         recall::measure(&server, &namespace, options, arguments.queries, &mut report).await?;
@@ -70,6 +70,8 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
     if server.is_own() {
         report.number("resident_mib", server.resident_mib()?);
         report.number("disk_mib", server.disk_bytes()? as f64 / (1 << 20) as f64);
+    } else {
+        report.note("Memory, disk and stages are those of another process, so they are left out.");
     }
     if has(Phase::Restart) {
         restart::measure(&mut server, &namespace, arguments.memories, &mut report).await?;

@@ -32,8 +32,7 @@ impl Machine {
         let load = load.split(' ').next().and_then(|load| load.parse().ok());
         let release = read("/proc/sys/kernel/osrelease");
         let mut settings: Vec<String> = std::env::vars()
-            .filter(|(name, _)| name.starts_with("MEMORYGATE_") && name.contains("__"))
-            .filter(|(name, _)| name != "MEMORYGATE_MODEL__DIR")
+            .filter(|(name, _)| is_setting(name))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         settings.sort();
@@ -98,6 +97,12 @@ impl fmt::Display for Machine {
     }
 }
 
+/// Whether a variable changes what a server does, beyond where its model is.
+fn is_setting(name: &str) -> bool {
+    let names_one = name.starts_with("MEMORYGATE_") && name.contains("__");
+    name == "MEMORYGATE_CONFIG" || (names_one && name != "MEMORYGATE_MODEL__DIR")
+}
+
 /// The value of the first line `NAME : VALUE` or `NAME: VALUE`.
 fn value_after(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| {
@@ -136,6 +141,12 @@ mod tests {
         assert_eq!(value_after(text, "model name").unwrap(), "AMD EPYC: 9");
         assert_eq!(value_after(text, "MemTotal").unwrap(), "24 kB");
         assert_eq!(value_after(text, "model"), None);
+    }
+
+    #[test]
+    fn what_changes_a_server_is_told() {
+        assert!(is_setting("MEMORYGATE_RANKING__LATE") && is_setting("MEMORYGATE_CONFIG"));
+        assert!(!is_setting("MEMORYGATE_MODEL__DIR") && !is_setting("MEMORYGATE_ENDPOINT"));
     }
 
     #[test]

@@ -36,8 +36,9 @@ mod teach;
 
 use std::{io, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{machine::Machine, options::Options, report::Report};
 
@@ -79,13 +80,13 @@ async fn main() -> ExitCode {
 async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let Cli { bench, options } = cli;
     let machine = Machine::here();
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
     let report = tokio::select! {
         report = measure(bench, options) => report?,
         // The server dies with what is dropped here.
-        signal = tokio::signal::ctrl_c() => {
-            signal?;
-            bail!("interrupted");
-        }
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
     };
     report.print(
         &machine,

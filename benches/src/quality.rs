@@ -21,7 +21,7 @@ use crate::{
     retriever::{Choice, Retriever, parse_stage},
     server::Server,
     statistics::{Sample, hit_at, mean_margin, recall_at},
-    teach::{connect, namespace, teach},
+    teach::{connect, run_suffix, teach},
 };
 
 /// Results of one question: as many as the deepest figure looks at.
@@ -130,13 +130,14 @@ async fn learn<'a>(
         memories: 0,
     };
     let mut keys_by_namespace: BTreeMap<String, BTreeSet<Key>> = BTreeMap::new();
+    let suffix = run_suffix(server);
     for (name, conversation) in conversations {
         let of_this = if one_namespace {
             "quality".to_owned()
         } else {
             allowed(name)
         };
-        let namespace = namespace(server, &of_this);
+        let namespace = format!("{of_this}{suffix}");
         let experience = |turn: &dialogue::Turn| {
             Experience::new(format!("{}: {}", turn.speaker, turn.text), DOMAIN)
                 .session(format!("{name}/{}", turn.session))

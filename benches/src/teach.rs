@@ -22,13 +22,14 @@ pub(crate) fn connect(server: &Server) -> anyhow::Result<Client> {
     Client::new(Settings::new([server.endpoint()])).context("connect")
 }
 
-/// A namespace for one run of a bench: on a server that ran before, one that nobody has used.
-pub(crate) fn namespace(server: &Server, name: &str) -> String {
+/// What namespaces of this run end with: on a server that ran before, something that no earlier run
+/// had, so that what is there already is neither found nor reinforced.
+pub(crate) fn run_suffix(server: &Server) -> String {
     if server.is_own() {
-        return name.to_owned();
+        return String::new();
     }
     let TimeMs(now) = time::now();
-    format!("{name}-{now:x}")
+    format!("-{now:x}")
 }
 
 /// Learns `experiences` batch after batch; returns when all are acknowledged and can be found.
