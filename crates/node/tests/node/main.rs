@@ -2,6 +2,14 @@
 //! client; and the real binary where a process must die.
 
 #![allow(
+    clippy::disallowed_methods,
+    reason = "the channels of a test hold a few messages, and it ends by itself"
+)]
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "times are optional in every message that they are built for"
+)]
+#![allow(
     clippy::unwrap_used,
     unreachable_pub,
     reason = "a test panics on failure, and its modules are of one program"
