@@ -121,14 +121,18 @@ pub fn measure(root: &Path) -> anyhow::Result<Report> {
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("compile the tests")?;
-    ensure!(built.status.success(), "the tests do not compile");
+    ensure!(
+        built.status.success(),
+        "the tests do not compile: {}",
+        built.status
+    );
     let objects = executables(&String::from_utf8_lossy(&built.stdout));
     ensure!(!objects.is_empty(), "cargo named no test binary");
 
     let status = cargo_test(root, &profiles)
         .status()
         .context("run the tests")?;
-    ensure!(status.success(), "tests failed");
+    ensure!(status.success(), "tests failed: {status}");
 
     let merged = directory.join("merged.profdata");
     tools.merge(&profiles, &merged)?;

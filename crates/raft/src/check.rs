@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 use memorygate_core::state::StateDigest;
 
 use crate::{
-    dir::{DataDir, OpenError},
+    dir::{ClusterId, DataDir, Identity, OpenError},
     fatal::Alarm,
     kv::{self, Family, tag},
     log_store::{
@@ -15,7 +15,7 @@ use crate::{
     rocks::{Kind, Memory, Mode, Scan, Store},
     settings::Settings,
     snapshots::{self, manifest::Manifest},
-    state::{generation, local},
+    state::{check_owner, generation, local},
 };
 
 /// What a check found. Without damage the digests are equal.
@@ -45,7 +45,11 @@ pub fn check(dir: &Path) -> Result<Report, OpenError> {
     let open = |kind, path: &Path| Store::open(kind, Mode::ReadOnly, path, &memory, Alarm::new());
     let mut state_checked = || {
         let path = generation::current_dir(&group.join("state"))?;
-        check_state(&open(Kind::State, &path)?, &mut report)
+        check_state(
+            &open(Kind::State, &path)?,
+            data.identity().cluster_id,
+            &mut report,
+        )
     };
     let state = state_checked();
     note(state, &mut report)?;
@@ -54,7 +58,7 @@ pub fn check(dir: &Path) -> Result<Report, OpenError> {
         .read();
     let log = open(Kind::Log, &group.join("log"));
     note(
-        log.and_then(|log| check_log(&log, &seal, &mut report)),
+        log.and_then(|log| check_log(&log, &seal, data.identity(), &mut report)),
         &mut report,
     )?;
     let snapshots = group.join("snapshots");
@@ -84,7 +88,8 @@ fn note(result: Result<(), OpenError>, report: &mut Report) -> Result<(), OpenEr
     }
 }
 
-fn check_state(store: &Store, report: &mut Report) -> Result<(), OpenError> {
+fn check_state(store: &Store, cluster_id: ClusterId, report: &mut Report) -> Result<(), OpenError> {
+    check_owner(store, cluster_id)?;
     let applied = local(store, &kv::applied::KEY, kv::applied::decode)?.unwrap_or_default();
     local(store, &kv::membership::KEY, kv::membership::decode)?;
     report.position = applied.position();
@@ -112,7 +117,13 @@ fn check_state(store: &Store, report: &mut Report) -> Result<(), OpenError> {
     ))
 }
 
-fn check_log(store: &Store, seal: &Sealed, report: &mut Report) -> Result<(), OpenError> {
+fn check_log(
+    store: &Store,
+    seal: &Sealed,
+    identity: &Identity,
+    report: &mut Report,
+) -> Result<(), OpenError> {
+    log_store::is_owned(store, identity)?;
     log_store::load_sealed(store, seal)?;
     let mut before = None;
     let entries = &mut report.log_entries;

@@ -379,15 +379,37 @@ fn check_against(store: &Store, ends: &Ends, sealed: &Sealed) -> Result<(), Open
 
 /// Writes into a new log whose it is, and refuses another's.
 fn claim(store: &Store, identity: &Identity) -> Result<(), OpenError> {
-    let expected = Owner {
+    if is_owned(store, identity)? {
+        return Ok(());
+    }
+    let path = store.path();
+    let mut batch = WriteBatch::default();
+    batch.put_cf(
+        store.family(Family::Local),
+        kv::owner::KEY,
+        kv::owner::encode(&owner(identity)),
+    );
+    store
+        .write(batch, true)
+        .map_err(|error| OpenError::io("write", path, io::Error::other(error)))
+}
+
+fn owner(identity: &Identity) -> Owner {
+    Owner {
         format: dir::FORMAT,
         cluster_id: identity.cluster_id,
         node_id: Some(identity.node_id),
         incarnation: Some(identity.incarnation),
-    };
+    }
+}
+
+/// Whether the log says that it belongs to this node, which only a new one does not. Refuses
+/// another's.
+pub(crate) fn is_owned(store: &Store, identity: &Identity) -> Result<bool, OpenError> {
     let path = store.path();
+    let expected = owner(identity);
     match local(store, &kv::owner::KEY, kv::owner::decode)? {
-        Some(owner) if owner == expected => Ok(()),
+        Some(owner) if owner == expected => Ok(true),
         Some(owner) if owner.format > dir::FORMAT => Err(OpenError::NewerFormat {
             path: path.to_owned(),
             actual: owner.format,
@@ -397,14 +419,7 @@ fn claim(store: &Store, identity: &Identity) -> Result<(), OpenError> {
             format!("it belongs to {owner:?}, expected {expected:?}"),
         )),
         None if identity.formed => Err(OpenError::corrupt(path, "it does not say whose it is")),
-        None => {
-            let mut batch = WriteBatch::default();
-            let family = store.family(Family::Local);
-            batch.put_cf(family, kv::owner::KEY, kv::owner::encode(&expected));
-            store
-                .write(batch, true)
-                .map_err(|error| OpenError::io("write", path, io::Error::other(error)))
-        }
+        None => Ok(false),
     }
 }
 

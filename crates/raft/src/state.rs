@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Writes are not synced: after a power cut the log repeats what is missing, and the log is purged
-//! only up to where [`State::make_durable`] says that the state survives one. An entry that cannot
-//! be read, or a row that cannot, stops the node; nothing is ever skipped.
+//! only up to where the state was made to survive one. An entry that cannot be read, or a row that
+//! cannot, stops the node; nothing is ever skipped.
 
 pub(crate) mod generation;
 mod rows;
@@ -517,7 +517,8 @@ fn write_owner(store: &Store, cluster_id: ClusterId) -> Result<(), rocks::Error>
     store.write(batch, true)
 }
 
-fn check_owner(store: &Store, expected: ClusterId) -> Result<(), OpenError> {
+/// Refuses the state of another cluster.
+pub(crate) fn check_owner(store: &Store, expected: ClusterId) -> Result<(), OpenError> {
     let path = store.path();
     let Some(owner) = local(store, &kv::owner::KEY, kv::owner::decode)? else {
         return Err(OpenError::corrupt(path, "it does not say whose it is"));

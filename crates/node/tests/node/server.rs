@@ -170,6 +170,19 @@ impl Server {
         http(&self.node.http_address().to_string(), path).await
     }
 
+    /// Waits until the server's metrics have this line; panics when they still have not after a
+    /// minute.
+    pub async fn metric(&self, line: &str) {
+        let shown = async {
+            while !self.http("/metrics").await.1.lines().any(|has| has == line) {
+                a_moment().await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(60);
+        let in_time = tokio::time::timeout(patience, shown).await;
+        in_time.unwrap_or_else(|_| panic!("metrics never had {line:?}"));
+    }
+
     /// Stops the server; its directory stays as long as the returned guard, if it is its own.
     pub async fn stop(self) -> Option<TempDir> {
         drop(self.client);

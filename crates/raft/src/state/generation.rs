@@ -155,10 +155,11 @@ pub(crate) fn current_dir(root: &Path) -> Result<PathBuf, OpenError> {
 
 fn current(root: &Path) -> Result<Option<u64>, OpenError> {
     let pointer = root.join(POINTER);
-    let text = match fs::read_to_string(&pointer) {
+    let bytes = match fs::read(&pointer) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(|error| OpenError::io("read", &pointer, error))?,
     };
+    let text = String::from_utf8_lossy(&bytes);
     let number = text.get(..NAME_DIGITS).and_then(|name| name.parse().ok());
     match number {
         Some(number) if pointer_text(number) == text => Ok(Some(number)),
@@ -234,17 +235,24 @@ mod tests {
             fs::read_to_string(&pointer).unwrap(),
             "0000000001 3b9654c7\n"
         );
-        let found = |text: &str| {
+        let found = |text: &[u8]| {
             fs::write(&pointer, text).unwrap();
             let error = root.open().err().unwrap();
             assert!(path.join("0000000001").exists());
             error.to_string()
         };
-        for text in ["", "x", "0000000001\n", "0000000003 3b9654c7\n"] {
+        let damaged: [&[u8]; 5] = [
+            b"",
+            b"x",
+            b"\xff000000001 3b9654c7\n",
+            b"0000000001\n",
+            b"0000000003 3b9654c7\n",
+        ];
+        for text in damaged {
             let error = found(text);
             assert!(error.contains("is corrupt: it says"), "{error}");
         }
-        let error = found(&pointer_text(3));
+        let error = found(pointer_text(3).as_bytes());
         assert!(error.contains("0000000003 is corrupt"), "{error}");
         fs::write(&pointer, pointer_text(1)).unwrap();
         fs::write(path.join("current.new"), "").unwrap();
