@@ -12,10 +12,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    let mut messages = tonic_prost_build::Config::new();
-    messages.btree_map(["."]).enable_type_names();
+    let messages = || {
+        let mut config = tonic_prost_build::Config::new();
+        config.btree_map(["."]).enable_type_names();
+        config
+    };
     tonic_prost_build::configure()
+        .build_client(false)
         .codec_path("crate::strict::Codec")
-        .compile_fds_with_config(descriptors, messages)?;
+        .compile_fds_with_config(descriptors.clone(), messages())?;
+    // Only requests are read strictly: a client that refused a new field of a reply would fail with
+    // every newer server.
+    let clients = out.join("clients");
+    fs::create_dir_all(&clients)?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .extern_path(".memorygate.v1", "crate::v1")
+        .out_dir(clients)
+        .compile_fds_with_config(descriptors, messages())?;
     Ok(())
 }

@@ -17,6 +17,7 @@ pub mod strict;
 )]
 pub mod v1 {
     tonic::include_proto!("memorygate.v1");
+    include!(concat!(env!("OUT_DIR"), "/clients/memorygate.v1.rs"));
 }
 
 /// Encoded `FileDescriptorSet` of everything above, for gRPC reflection.

@@ -70,7 +70,8 @@ fn levels() -> Vec<pulp::Arch> {
 fn model_folder() -> std::path::PathBuf {
     let folder = std::env::var_os("MEMORYGATE_MODEL_DIR").map_or_else(
         || {
-            let crate_folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let crate_folder =
+                std::path::PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
             crate_folder.join("../../.model/all-MiniLM-L6-v2")
         },
         std::path::PathBuf::from,

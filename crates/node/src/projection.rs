@@ -12,6 +12,7 @@ mod records;
 use std::{
     collections::VecDeque,
     fs,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -70,10 +71,18 @@ impl Projection {
         });
         let failed = failure.clone();
         let run = move || {
-            if let Err(reason) = worker.run(records) {
-                error!(%reason, "index has stopped");
-                failed.send_replace(Some(reason.to_string()));
-            }
+            // A panic leaves nothing that is used again: the index is read through the handle,
+            // which knows that its worker is gone.
+            let ended = catch_unwind(AssertUnwindSafe(|| worker.run(records)));
+            let reason = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(reason)) => reason.to_string(),
+                Err(_) => "index thread panicked, which is a defect: its message is in the log; \
+                           restart the node, which reads its index anew"
+                    .to_owned(),
+            };
+            error!(%reason, "index has stopped");
+            failed.send_replace(Some(reason));
         };
         let thread = thread::Builder::new().name("index".to_owned()).spawn(run);
         Ok(Arc::new(Self {

@@ -28,6 +28,11 @@ const IN_RUST: &[(&str, &str)] = &[
         concat!("\"/t", "mp/"),
         "is a directory of one machine: take it as an argument, or use tempfile",
     ),
+    (
+        concat!("env!(\"CARGO_MANI", "FEST_DIR\")"),
+        "is where the checkout was when this was compiled, and compiled things are kept for \
+         checkouts elsewhere: ask the environment when it runs",
+    ),
 ];
 
 /// What no text may hold.

@@ -29,7 +29,10 @@ fn text(bytes: &[u8]) -> String {
 /// Where `make setup` puts the model.
 pub fn model_dir() -> PathBuf {
     let dir = std::env::var_os("MEMORYGATE_MODEL_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.model/all-MiniLM-L6-v2"),
+        || {
+            PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap())
+                .join("../../.model/all-MiniLM-L6-v2")
+        },
         PathBuf::from,
     );
     assert!(
