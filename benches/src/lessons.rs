@@ -13,9 +13,10 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 pub(crate) const HALF: (&str, &str) = ("environment", "production");
 const OTHER_HALF: &str = "staging";
 
-/// When the first lesson happened, 2025-01-01T00:00:00Z; each next one comes some minutes later.
-const START_MS: i64 = 1_735_689_600_000;
-const STEP_MS: i64 = 4 * 60 * 1000;
+/// When the first lesson happened, 2020-01-01T00:00:00Z; each next one comes half a minute later, so
+/// that seven million of them lie in the past.
+const START_MS: i64 = 1_577_836_800_000;
+const STEP_MS: i64 = 30 * 1000;
 
 const NOUNS: &[&str] = &[
     "checkout",
