@@ -48,6 +48,42 @@ impl Bitmap {
         self.len
     }
 
+    /// Adds ascending numbers, which must lie below the length.
+    pub(crate) fn extend_sorted(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        let (mut at, mut word) = (0, 0);
+        for number in numbers {
+            assert!(
+                number < self.len,
+                "slot {number} is outside of a bitmap of {}",
+                self.len
+            );
+            if number / 64 != at {
+                self.words[at as usize] |= word;
+                (at, word) = (number / 64, 0);
+            }
+            word |= 1 << (number % 64);
+        }
+        if let Some(last) = self.words.get_mut(at as usize) {
+            *last |= word;
+        }
+    }
+
+    /// Sets to zero what belongs to numbers that are not in the set, by number.
+    pub(crate) fn zero_others(&self, values: &mut [f64]) {
+        let mut words = self.words.iter();
+        for values in values.chunks_mut(64) {
+            let word = words.next().copied().unwrap_or(0);
+            if word == u64::MAX {
+                continue;
+            }
+            for (bit, value) in values.iter_mut().enumerate() {
+                // Without a branch, which a CPU could only guess.
+                let keep = 0_u64.wrapping_sub(word >> bit & 1);
+                *value = f64::from_bits(value.to_bits() & keep);
+            }
+        }
+    }
+
     /// How many numbers are in the set.
     pub(crate) fn count(&self) -> u32 {
         self.words.iter().map(|w| w.count_ones()).sum()
@@ -110,6 +146,17 @@ impl Bitmap {
         }
     }
 
+    /// Shows the numbers in the set, ascending.
+    pub(crate) fn for_each(&self, mut show: impl FnMut(u32)) {
+        for (w, word) in (0_u32..).zip(&self.words) {
+            let mut left = *word;
+            while left != 0 {
+                show(w * 64 + left.trailing_zeros());
+                left &= left - 1;
+            }
+        }
+    }
+
     /// The numbers in the set, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..).zip(&self.words).flat_map(|(w, word)| {
@@ -158,6 +205,16 @@ mod tests {
                 from.iter().for_each(|x| bits.insert(*x));
                 bits
             };
+            let mut sorted = bits(&b);
+            sorted.extend_sorted(a.iter().copied());
+            prop_assert!(sorted.iter().eq(a.union(&b).copied()));
+            let mut values = vec![1.0; len as usize + 70];
+            bits(&a).zero_others(&mut values);
+            let left = (0..).zip(&values).filter(|(_, value)| **value != 0.0);
+            prop_assert!(left.map(|(at, _)| at).eq(a.iter().copied()));
+            let mut shown = Vec::new();
+            bits(&a).for_each(|at| shown.push(at));
+            prop_assert!(shown.iter().eq(&a));
             let mut both = bits(&a);
             both.intersect(&bits(&b));
             let mut kept = bits(&a);

@@ -192,7 +192,7 @@ impl Columns {
             let mut holders = Bitmap::none(passing.len());
             if let Some(id) = self.entries.get(&(key.clone(), value.clone())) {
                 let slots = self.holders[id as usize].blocks().flatten();
-                slots.for_each(|posting| holders.insert(posting.slot));
+                holders.extend_sorted(slots.map(|posting| posting.slot));
             }
             passing.intersect(&holders);
         }

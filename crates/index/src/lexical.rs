@@ -276,7 +276,7 @@ mod tests {
                 slot,
             );
         }
-        let lent = sessions.lend(&scores, &Bitmap::all(5), Shares::default());
+        let lent = sessions.lend(scores.clone(), &Bitmap::all(5), Shares::default());
         let check = |actual: &[f64], expected: [f64; 5]| {
             let near = actual
                 .iter()

@@ -11,7 +11,10 @@
 mod search;
 pub(crate) mod stored;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, btree_map},
+    sync::Arc,
+};
 
 use memorygate_core::{
     embedding::{Embedding, ModelId},
@@ -47,6 +50,8 @@ pub struct NamespaceIndex {
     dense: Dense,
     lexical: Lexical,
     pieces: PieceCounts,
+    /// Memories by the model that made their vectors.
+    models: BTreeMap<ModelId, u32>,
 }
 
 /// What a slot's memory is and has, for as long as it is there.
@@ -112,6 +117,7 @@ impl NamespaceIndex {
             dense: Dense::new()?,
             lexical: Lexical::default(),
             pieces: PieceCounts::default(),
+            models: BTreeMap::new(),
         })
     }
 
@@ -186,6 +192,7 @@ impl NamespaceIndex {
             self.sessions.insert(place, slot);
         }
         let (created, model, distinct) = (memory.created, embedding.model, distinct.clone());
+        *self.models.entry(model).or_default() += 1;
         let identity = Identity {
             key,
             created,
@@ -224,6 +231,12 @@ impl NamespaceIndex {
             self.groups.release(place.group);
         }
         self.pieces.remove(&std::mem::take(&mut identity.distinct));
+        if let btree_map::Entry::Occupied(mut count) = self.models.entry(identity.model) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         self.lexical.remove(slot);
         self.columns.remove(slot);
         self.free.push(slot);

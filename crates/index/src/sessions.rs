@@ -121,25 +121,31 @@ impl Sessions {
     ///
     /// A memory that does not pass lends nothing: if it did, one agent's private memory would move
     /// another agent's answers. It still holds its place, so a filter brings nobody closer.
-    pub(crate) fn lend(&self, scores: &[f64], passing: &Bitmap, shares: Shares) -> Vec<f64> {
-        let score = |slot: u32| match passing.contains(slot) {
-            true => scores[slot as usize],
-            false => 0.0,
-        };
-        let mut lent = vec![0.0; scores.len()];
-        for slot in passing.iter() {
+    pub(crate) fn lend(&self, mut scores: Vec<f64>, passing: &Bitmap, shares: Shares) -> Vec<f64> {
+        passing.zero_others(&mut scores);
+        if shares == Shares::NONE {
+            return scores;
+        }
+        // There is nobody at `NONE`, which lies beyond every list of scores.
+        let score = |slot: u32| scores.get(slot as usize).copied().unwrap_or(0.0);
+        let mut lent = scores.clone();
+        for (slot, lent) in (0..).zip(&mut lent) {
             let near = self.sides_of(slot);
+            if near == ALONE {
+                continue;
+            }
             let far = Sides {
                 before: self.sides_of(near.before).before,
                 after: self.sides_of(near.after).after,
             };
             // The order of these sums is part of the result.
-            lent[slot as usize] = scores[slot as usize]
+            *lent = *lent
                 + shares.adjacent * score(near.before)
                 + shares.adjacent * score(near.after)
                 + shares.next_but_one * score(far.before)
                 + shares.next_but_one * score(far.after);
         }
+        passing.zero_others(&mut lent);
         lent
     }
 
@@ -207,7 +213,7 @@ mod tests {
         }
         let all = Bitmap::all(7);
         let lent = sessions.lend(
-            &[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            vec![0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
             &all,
             Shares::default(),
         );
@@ -221,7 +227,7 @@ mod tests {
             sessions.insert(place(0, i64::from(slot), 0), slot);
         }
         let passing = Bitmap::where_true(3, |slot| slot != 1);
-        let lent = sessions.lend(&[1.0, 8.0, 0.0], &passing, Shares::default());
+        let lent = sessions.lend(vec![1.0, 8.0, 0.0], &passing, Shares::default());
         assert_eq!(lent, [1.0, 0.0, 0.15]);
     }
 
@@ -250,7 +256,7 @@ mod tests {
             let passing = Bitmap::where_true(16, |slot| passing >> slot & 1 == 1);
             let shares = Shares { adjacent: 0.37, next_but_one: 0.11 };
             let expected = by_definition(&lists, &scores, &passing, shares);
-            prop_assert_eq!(sessions.lend(&scores, &passing, shares), expected);
+            prop_assert_eq!(sessions.lend(scores, &passing, shares), expected);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use memorygate_core::embedding::{DIMENSION, Embedder, Embedding, Passage, QueryEmbedding};

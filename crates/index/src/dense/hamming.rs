@@ -9,6 +9,9 @@ use memorygate_core::embedding::DIMENSION;
 
 use crate::faiss::{Bits, Hit};
 
+/// Hits beyond reach that are not worth dropping yet.
+const FORGOTTEN_MAX: usize = 1024;
+
 /// Of `rows` all within the smallest distance that holds `count` of them, nearest first; every one
 /// if there are fewer. Rows of one distance keep the order in which they came.
 pub(super) fn nearest(
@@ -19,27 +22,49 @@ pub(super) fn nearest(
 ) -> Vec<Hit> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("popcnt") {
-        // SAFETY: the CPU has POPCNT, the one feature that `distances_popcnt` is compiled for.
-        return cut(unsafe { distances_popcnt(query, bits, rows) }, count);
+        // SAFETY: the CPU has POPCNT, the one feature that `within_popcnt` is compiled for.
+        return unsafe { within_popcnt(query, bits, rows, count) };
     }
-    cut(distances(query, bits, rows), count)
+    within(query, bits, rows, count)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "popcnt")]
-fn distances_popcnt(query: &Bits, bits: &[Bits], rows: impl Iterator<Item = u32>) -> Vec<Hit> {
-    distances(query, bits, rows)
+fn within_popcnt(
+    query: &Bits,
+    bits: &[Bits],
+    rows: impl Iterator<Item = u32>,
+    count: usize,
+) -> Vec<Hit> {
+    within(query, bits, rows, count)
 }
 
+/// Counts by distance, which is one of 385 numbers, and so knows at every row how far the nearest
+/// `count` reach so far: of a long scan almost every row costs one comparison.
 #[inline(always)]
-fn distances(query: &Bits, bits: &[Bits], rows: impl Iterator<Item = u32>) -> Vec<Hit> {
-    let mut hits = Vec::with_capacity(rows.size_hint().0);
+fn within(query: &Bits, bits: &[Bits], rows: impl Iterator<Item = u32>, count: usize) -> Vec<Hit> {
+    let mut by_distance = [0_usize; DIMENSION + 1];
+    let (mut reach, mut kept) = (DIMENSION, 0);
+    let mut hits = Vec::new();
     rows.for_each(|row| {
-        hits.push(Hit {
-            row,
-            distance: distance(query, &bits[row as usize]),
-        })
+        let distance = distance(query, &bits[row as usize]);
+        if distance as usize > reach {
+            return;
+        }
+        hits.push(Hit { row, distance });
+        by_distance[distance as usize] += 1;
+        kept += 1;
+        while reach > 0 && kept - by_distance[reach] >= count {
+            kept -= by_distance[reach];
+            reach -= 1;
+        }
+        // What was within reach once and is not any more, so that this stays small.
+        if hits.len() > 2 * kept + FORGOTTEN_MAX {
+            hits.retain(|hit| hit.distance as usize <= reach);
+        }
     });
+    hits.retain(|hit| hit.distance as usize <= reach);
+    hits.sort_by_key(|hit| hit.distance);
     hits
 }
 
@@ -49,22 +74,6 @@ fn distance(a: &Bits, b: &Bits) -> u32 {
     words
         .map(|(a, b)| (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)).count_ones())
         .sum()
-}
-
-/// Counts first, for a distance is one of 385 numbers, so that only what is kept is sorted.
-fn cut(mut hits: Vec<Hit>, count: usize) -> Vec<Hit> {
-    let mut within = [0_usize; DIMENSION + 1];
-    hits.iter()
-        .for_each(|hit| within[hit.distance as usize] += 1);
-    let mut sum = 0;
-    let reaches = |here: &usize| {
-        sum += here;
-        sum >= count
-    };
-    let last = within.iter().position(reaches).unwrap_or(DIMENSION) as u32;
-    hits.retain(|hit| hit.distance <= last);
-    hits.sort_by_key(|hit| hit.distance);
-    hits
 }
 
 #[cfg(test)]
@@ -96,7 +105,7 @@ mod tests {
                 expected.retain(|h| h.distance <= last.distance);
             }
             prop_assert_eq!(nearest(&query, &bits, rows(), count), expected.clone());
-            prop_assert_eq!(cut(distances(&query, &bits, rows()), count), expected);
+            prop_assert_eq!(within(&query, &bits, rows(), count), expected);
         }
     }
 }

@@ -108,7 +108,7 @@ impl NamespaceIndex {
     fn lexical_scores(&self, words: &str, passing: &Bitmap, shares: Shares) -> Vec<f64> {
         let tokens = Tokenizer::default().tokens(words);
         let scores = self.lexical.scores(&tokens, passing.len());
-        self.sessions.lend(&scores, passing, shares)
+        self.sessions.lend(scores, passing, shares)
     }
 
     fn dense_score(&self, query: &QueryEmbedding, slot: u32) -> f32 {
@@ -121,7 +121,10 @@ impl NamespaceIndex {
 
     /// The passing memories whose vectors a model's vector may be compared with.
     fn comparable(&self, mut passing: Bitmap, model: ModelId) -> Bitmap {
-        passing.retain(|slot| may_compare(model, self.identities[slot as usize].model));
+        // Mostly there is one model, and nothing to look at one by one.
+        if !self.models.keys().all(|of| may_compare(model, *of)) {
+            passing.retain(|slot| may_compare(model, self.identities[slot as usize].model));
+        }
         passing
     }
 

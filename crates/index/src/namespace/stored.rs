@@ -140,6 +140,7 @@ pub(crate) fn read(file: &mut impl Read) -> Result<(Namespace, NamespaceIndex), 
         dense,
         lexical,
         pieces: PieceCounts::default(),
+        models: BTreeMap::new(),
     };
     for (slot, row) in (0..).zip(memories) {
         let fields = Fields {
@@ -163,6 +164,7 @@ pub(crate) fn read(file: &mut impl Read) -> Result<(Namespace, NamespaceIndex), 
             index.sessions.insert(place, slot);
         }
         let (key, created, model) = (row.key, row.created, row.model);
+        *index.models.entry(model).or_default() += 1;
         index.identities.push(Identity {
             key,
             created,
