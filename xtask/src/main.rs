@@ -14,7 +14,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   tidy      check what compiler and linter do not: who depends on whom, names, headers, the map
-  coverage  run every test instrumented, print the share of lines run by crate, and fail where a
+  coverage  run the tests instrumented, print the share of lines run by crate, and fail where a
             held crate has less than it must
 ";
 
