@@ -3,7 +3,7 @@
 //! Start a server with `memorygate serve`, then:
 //!
 //! ```text
-//! cargo run -p memorygate-client --example agent_loop
+//! cargo run --release -p memorygate-client --example agent_loop
 //! ```
 //!
 //! `MEMORYGATE_ENDPOINT` names another server than the one on this machine. The "work" here is a

@@ -2,7 +2,7 @@
 //! passes, over the wire.
 //!
 //! ```text
-//! cargo run -p memorygate-client --example conformance
+//! cargo run --release -p memorygate-client --example conformance
 //! ```
 //!
 //! It writes into namespaces of its own, `conformance-TIME.*`, and panics where the server breaks

@@ -3,7 +3,7 @@
 //! Start a server with `memorygate serve`, then:
 //!
 //! ```text
-//! cargo run -p memorygate-client --example quickstart
+//! cargo run --release -p memorygate-client --example quickstart
 //! ```
 //!
 //! `MEMORYGATE_ENDPOINT` names another server than the one on this machine.

@@ -52,7 +52,7 @@ enum Verb {
     /// Prints or checks settings.
     #[command(subcommand)]
     Config(config::Verb),
-    /// Verifies every byte of a data directory that no server uses.
+    /// Verifies log, state and snapshots in a data directory that no server uses.
     #[command(after_help = "Example:\n  memorygate check /var/lib/memorygate")]
     Check(check::Arguments),
     /// Prints the version.

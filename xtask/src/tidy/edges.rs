@@ -29,8 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (INDEX, &[CORE]),
     (NODE, &[CORE, PROTO, RAFT, INDEX]),
     (CLIENT, &[CORE, PROTO]),
-    // The index for its embedder alone: `embed` measures it beside onnxruntime, without a server.
-    // The index for its embedder alone, which no call of the API measures by itself.
+    // The index for its embedder alone, which `embed` measures beside onnxruntime, without a server.
     (BENCH, &[CORE, PROTO, INDEX, CLIENT]),
     (JEPSEN, &[CORE, PROTO, RAFT, INDEX, NODE, CLIENT, BENCH]),
     (XTASK, &[]),
