@@ -118,6 +118,22 @@ impl fmt::Display for Report {
 /// Runs the tests of the workspace instrumented, those of [`TOO_SLOW`] aside, and doc tests: rustdoc
 /// compiles these itself.
 pub fn measure(root: &Path) -> anyhow::Result<Report> {
+    let report = measure_instrumented(root);
+    // The tests' programs lie where users look for the ordinary ones, and count, slowly. Those are
+    // still there: put them back, but not before the counts of the others were read.
+    let restored = cargo(root)
+        .args(["build", "--release", "--workspace", "--quiet"])
+        .status()
+        .context("put the programs back")?;
+    let report = report?;
+    ensure!(
+        restored.success(),
+        "the programs could not be put back: {restored}"
+    );
+    Ok(report)
+}
+
+fn measure_instrumented(root: &Path) -> anyhow::Result<Report> {
     let tools = Tools::find(root)?;
     let target = target_directory(root).context("find the target directory")?;
     let directory = target.join("coverage");
@@ -145,17 +161,7 @@ pub fn measure(root: &Path) -> anyhow::Result<Report> {
         .args(TOO_SLOW.iter().flat_map(|test| ["--skip", test]))
         .status()
         .context("run the tests")?;
-    // The tests' servers lie where users look for the programs, and count, slowly: put the ordinary
-    // ones, which are still there, back.
-    let restored = cargo(root)
-        .args(["build", "--release", "--workspace", "--quiet"])
-        .status()
-        .context("put the programs back")?;
     ensure!(status.success(), "tests failed: {status}");
-    ensure!(
-        restored.success(),
-        "the programs could not be put back: {restored}"
-    );
 
     let merged = directory.join("merged.profdata");
     tools.merge(&profiles, &merged)?;
