@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock                         held (flock) while a server runs
-//! DIR/identity                     JSON: format, cluster id, node id, incarnation, formed
+//! DIR/identity                     JSON: format, cluster id, node id, incarnation, formed, founders
 //! DIR/group-0/log/                 RocksDB: votes and log entries, every write synced
 //! DIR/group-0/seal                 what the log acknowledged, to tell damage from a torn tail
 //! DIR/group-0/state/current        names the generation in use
@@ -25,7 +25,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::{durable, transport::Peer};
 
 /// The layout that this program reads and writes.
 pub const FORMAT: u32 = 1;
@@ -103,6 +103,31 @@ pub struct Identity {
     pub formed: bool,
 }
 
+/// What is stored of a node: who it is, and with whom it begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    cluster_id: ClusterId,
+    node_id: u64,
+    incarnation: u64,
+    formed: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    founders: Vec<Peer>,
+}
+
+impl Stored {
+    fn identity(&self) -> Identity {
+        Identity {
+            format: self.format,
+            cluster_id: self.cluster_id,
+            node_id: self.node_id,
+            incarnation: self.incarnation,
+            formed: self.formed,
+        }
+    }
+}
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -173,20 +198,23 @@ impl OpenError {
 pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
 
 /// A data directory that this process alone uses.
-pub(crate) struct DataDir {
+pub struct DataDir {
     path: PathBuf,
     identity: Identity,
+    /// The members that its cluster begins with; empty until that is agreed, or for a node that
+    /// joins later.
+    founders: Vec<Peer>,
     lock: Arc<Lock>,
 }
 
 impl DataDir {
     /// Opens a data directory, or makes an empty directory one.
-    pub(crate) fn open(path: &Path, expected: Option<ClusterId>) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, expected: Option<ClusterId>) -> Result<Self, OpenError> {
         fs::create_dir_all(path).map_err(|error| OpenError::io("create", path, error))?;
         refuse_foreign(path)?;
         let lock = lock(path)?;
-        let identity = match read_identity(path)? {
-            Some(identity) => identity,
+        let stored = match read_identity(path)? {
+            Some(stored) => stored,
             // An empty directory where there should be data is most likely not mounted.
             None if expected.is_some() => {
                 return Err(OpenError::Incomplete {
@@ -195,36 +223,57 @@ impl DataDir {
                 });
             }
             None => {
-                let identity = Identity {
+                let stored = Stored {
                     format: FORMAT,
                     cluster_id: ClusterId::random(),
                     node_id: rand::random(),
                     incarnation: rand::random(),
                     formed: false,
+                    founders: Vec::new(),
                 };
-                write_identity(path, &identity)?;
-                identity
+                write_identity(path, &stored)?;
+                stored
             }
         };
-        check_identity(path, &identity, expected)?;
-        Self::with_group(path, identity, lock)
+        check_identity(path, &stored.identity(), expected)?;
+        Self::with_group(path, stored, lock)
     }
 
     /// Opens a data directory that is there.
     pub(crate) fn open_existing(path: &Path) -> Result<Self, OpenError> {
-        let Some(identity) = read_identity(path)? else {
+        let Some(stored) = read_identity(path)? else {
             return Err(OpenError::Incomplete {
                 path: path.to_owned(),
                 missing: "its identity",
             });
         };
         let lock = lock(path)?;
-        check_identity(path, &identity, None)?;
-        Self::with_group(path, identity, lock)
+        check_identity(path, &stored.identity(), None)?;
+        Self::with_group(path, stored, lock)
     }
 
-    pub(crate) fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The members that the cluster begins with, this one among them; empty until that is agreed.
+    pub fn founders(&self) -> &[Peer] {
+        &self.founders
+    }
+
+    /// Makes this node one of a cluster that is about to be formed, or, without founders, one that
+    /// joins a cluster which is there. It survives a crash; a node that was a member is refused.
+    pub fn belong(&mut self, cluster_id: ClusterId, founders: &[Peer]) -> Result<(), OpenError> {
+        if self.identity.formed && self.identity.cluster_id != cluster_id {
+            return Err(OpenError::OtherCluster {
+                path: self.path.clone(),
+                actual: self.identity.cluster_id,
+                expected: cluster_id,
+            });
+        }
+        self.identity.cluster_id = cluster_id;
+        self.founders = founders.to_vec();
+        self.write()
     }
 
     pub(crate) fn lock(&self) -> Arc<Lock> {
@@ -243,13 +292,34 @@ impl DataDir {
     /// Notes that the node is a member of its cluster now.
     pub(crate) fn set_formed(&mut self) -> Result<(), OpenError> {
         self.identity.formed = true;
-        write_identity(&self.path, &self.identity)
+        self.write()
     }
 
-    fn with_group(path: &Path, identity: Identity, lock: Lock) -> Result<Self, OpenError> {
+    fn write(&self) -> Result<(), OpenError> {
+        let Identity {
+            format,
+            cluster_id,
+            node_id,
+            incarnation,
+            formed,
+        } = self.identity;
+        let stored = Stored {
+            format,
+            cluster_id,
+            node_id,
+            incarnation,
+            formed,
+            founders: self.founders.clone(),
+        };
+        write_identity(&self.path, &stored)
+    }
+
+    fn with_group(path: &Path, stored: Stored, lock: Lock) -> Result<Self, OpenError> {
+        let identity = stored.identity();
         let dir = Self {
             path: path.to_owned(),
             identity,
+            founders: stored.founders,
             lock: Arc::new(lock),
         };
         let group = dir.group();
@@ -304,7 +374,7 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
     }
 }
 
-fn read_identity(path: &Path) -> Result<Option<Identity>, OpenError> {
+fn read_identity(path: &Path) -> Result<Option<Stored>, OpenError> {
     /// What every format has.
     #[derive(Deserialize)]
     struct AnyFormat {
@@ -341,9 +411,9 @@ fn check_identity(
     }
 }
 
-fn write_identity(path: &Path, identity: &Identity) -> Result<(), OpenError> {
+fn write_identity(path: &Path, stored: &Stored) -> Result<(), OpenError> {
     let name = path.join(IDENTITY);
-    let mut text = serde_json::to_string_pretty(identity).expect("numbers are always JSON");
+    let mut text = serde_json::to_string_pretty(stored).expect("numbers are always JSON");
     text.push('\n');
     durable::replace(&name, text.as_bytes()).map_err(|error| OpenError::io("write", &name, error))
 }
@@ -370,12 +440,13 @@ mod tests {
         let first = *DataDir::open(&path, None).unwrap().identity();
         let again = *DataDir::open(&path, None).unwrap().identity();
         assert_eq!(first, again);
-        let fixed = Identity {
+        let mut fixed = Stored {
             format: 1,
             cluster_id: ClusterId(0xcd),
             node_id: 2,
             incarnation: 3,
             formed: true,
+            founders: Vec::new(),
         };
         write_identity(&path, &fixed).unwrap();
         let expected = concat!(
@@ -384,6 +455,12 @@ mod tests {
             "  \"node_id\": 2,\n  \"incarnation\": 3,\n  \"formed\": true\n}\n",
         );
         assert_eq!(identity_text(&path), expected);
+        assert_eq!(read_identity(&path).unwrap().as_ref(), Some(&fixed));
+        fixed.founders = vec![Peer {
+            node_id: 2,
+            address: "a:1".to_owned(),
+        }];
+        write_identity(&path, &fixed).unwrap();
         assert_eq!(read_identity(&path).unwrap(), Some(fixed));
     }
 

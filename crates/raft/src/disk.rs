@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 /// How long one look at the file system serves. Proposals within it see the same answer, so this
@@ -35,7 +36,7 @@ impl FreeSpace for Statvfs {
 }
 
 /// Too little room is left to take a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("disk has {free_bytes} bytes free, expected at least {reserve_bytes}")]
 pub struct StorageFull {
     pub free_bytes: u64,
@@ -70,11 +71,16 @@ impl Guard {
     }
 
     pub(crate) fn check(&self) -> Result<(), StorageFull> {
-        let free_bytes = self.free_bytes();
-        if free_bytes < self.reserve_bytes {
+        self.check_for(0)
+    }
+
+    /// Whether `bytes` more leave the reserve untouched.
+    pub(crate) fn check_for(&self, bytes: u64) -> Result<(), StorageFull> {
+        let (free_bytes, needed) = (self.free_bytes(), self.reserve_bytes.saturating_add(bytes));
+        if free_bytes < needed {
             Err(StorageFull {
                 free_bytes,
-                reserve_bytes: self.reserve_bytes,
+                reserve_bytes: needed,
             })
         } else {
             Ok(())

@@ -1,5 +1,9 @@
 //! How the rest of the node uses the replicated log, and what keeps it running.
 
+mod forward;
+pub(crate) mod members;
+pub(crate) mod serving;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -9,12 +13,8 @@ use std::{
     time::Duration,
 };
 
-use memorygate_core::{
-    apply::Reply,
-    command::{Command, Envelope},
-    limits::COMMAND_BYTES_MAX,
-    request::RequestId,
-};
+use bytes::Bytes;
+use memorygate_core::{apply::Reply, command::Envelope, limits::COMMAND_BYTES_MAX};
 use openraft::{
     Raft, RaftMetrics, ReadPolicy, ServerState,
     alias::WatchReceiverOf,
@@ -22,6 +22,7 @@ use openraft::{
     error::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError},
     raft::ClientWriteResult,
 };
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore, TryAcquireError, oneshot, watch},
     task::JoinHandle,
@@ -40,6 +41,7 @@ use crate::{
     snapshots::{SnapshotFiles, Snapshots},
     state::State,
     state_machine::StateMachine,
+    transport::{Peer, Transport},
     types::{Proposal, Shares, TypeConfig, Waiter},
 };
 
@@ -68,6 +70,7 @@ struct Shared {
     identity: Identity,
     settings: Settings,
     clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
     guard: Guard,
     log: Weak<Log>,
     log_stats: Arc<Stats>,
@@ -77,6 +80,10 @@ struct Shared {
     proposal_bytes: Arc<Semaphore>,
     /// One snapshot is built at a time.
     snapshot: AsyncMutex<()>,
+    /// And one is received at a time.
+    receiving: AsyncMutex<()>,
+    /// Members are changed one by one.
+    member_change: AsyncMutex<()>,
     /// Log bytes, since the start, when the last snapshot was built.
     snapshot_at_bytes: AtomicU64,
     snapshot_keeper: AsyncMutex<Option<JoinHandle<()>>>,
@@ -93,6 +100,7 @@ pub(crate) struct Running {
     pub(crate) identity: Identity,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) guard: Guard,
     pub(crate) log: Weak<Log>,
     pub(crate) log_stats: Arc<Stats>,
@@ -108,16 +116,9 @@ pub struct Applied {
     pub reply: Reply,
 }
 
-/// Another member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    pub node_id: u64,
-    pub address: String,
-}
-
 /// Why a proposal has no answer. All but [`Self::Unknown`] mean that it *failed*: it was not
 /// appended to the log and never will be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ProposeError {
     #[error("this node is not the leader{}", at(leader))]
     NotLeader { leader: Option<Peer> },
@@ -145,7 +146,7 @@ impl ProposeError {
 }
 
 /// Why a linearizable read cannot be served here now.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum BarrierError {
     #[error("this node is not the leader{}", at(leader))]
     NotLeader { leader: Option<Peer> },
@@ -156,7 +157,7 @@ pub enum BarrierError {
 }
 
 /// The node has stopped, or is about to.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("node is stopped: {reason}")]
 pub struct Stopped {
     pub reason: String,
@@ -231,6 +232,7 @@ impl Handle {
             identity,
             settings,
             clock,
+            transport,
             guard,
             log,
             log_stats,
@@ -244,6 +246,7 @@ impl Handle {
             snapshots,
             identity,
             clock,
+            transport,
             guard,
             log,
             log_stats,
@@ -252,6 +255,8 @@ impl Handle {
             proposal_bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
             settings,
             snapshot: AsyncMutex::new(()),
+            receiving: AsyncMutex::new(()),
+            member_change: AsyncMutex::new(()),
             snapshot_at_bytes: AtomicU64::new(0),
             snapshot_keeper: AsyncMutex::new(None),
             is_stopping: watch::Sender::new(false),
@@ -273,36 +278,17 @@ impl Handle {
         Self { shared }
     }
 
-    /// Stamps `command` with the clock, appends it to the log and waits until it is applied.
-    ///
-    /// An id given as `request` makes a repeat get the first answer. Acknowledged means: synced to
-    /// the disks of a quorum. Dropping the future does not take the proposal back.
-    pub async fn propose(
-        &self,
-        command: Command,
-        request: Option<RequestId>,
-    ) -> Result<Applied, ProposeError> {
+    /// Stamps a command with the clock, appends it to this node's log and waits until it is applied.
+    async fn propose_here(&self, envelope: &mut Envelope) -> Result<Applied, ProposeError> {
         let shared = &self.shared;
         self.check_running()
             .map_err(|Stopped { reason }| ProposeError::Stopped { reason })?;
         shared.guard.check()?;
-        let envelope = Envelope {
-            time: shared.clock.now(),
-            request,
-            command,
-        };
-        let bytes = envelope.to_bytes();
-        if bytes.len() > COMMAND_BYTES_MAX {
-            return Err(ProposeError::TooLarge {
-                actual: bytes.len(),
-                max: COMMAND_BYTES_MAX,
-            });
-        }
+        envelope.time = shared.clock.now();
+        let bytes = encoded(envelope)?;
         let shares = self.share(bytes.len())?;
         let (waiter, answer) = Waiter::new(Some(shares));
-        let handed_over = shared
-            .raft
-            .client_write_ff(Proposal(bytes.into()), Some(waiter));
+        let handed_over = shared.raft.client_write_ff(Proposal(bytes), Some(waiter));
         handed_over.await.map_err(|error| ProposeError::Stopped {
             reason: error.to_string(),
         })?;
@@ -318,10 +304,9 @@ impl Handle {
         }
     }
 
-    /// Confirms with a quorum that this node still leads, and waits until it has applied all that
-    /// was committed when it was asked. What is read here after it, at the position returned or a
-    /// later one, is linearizable.
-    pub async fn linearizable(&self) -> Result<u64, BarrierError> {
+    /// Confirms with a quorum that this node leads, and waits until it has applied all that was
+    /// committed when it was asked.
+    async fn confirm_here(&self) -> Result<u64, BarrierError> {
         self.check_running()?;
         let read = self.shared.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match read.await {
@@ -455,15 +440,14 @@ impl Handle {
         }
     }
 
-    /// Waits until this node leads and has applied all that was committed, and lets it stand for
-    /// election from then on.
+    /// Waits until this node leads and has applied all that was committed.
     pub(crate) async fn wait_elected(&self, within: Duration) -> Result<(), StartError> {
         let raft = &self.shared.raft;
         let mut metrics = raft.metrics();
         let (began, mut reason) = (Instant::now(), String::new());
         let elected = async {
             loop {
-                match self.linearizable().await {
+                match self.confirm_here().await {
                     Ok(_) => return Ok(()),
                     Err(BarrierError::Stopped(Stopped { reason })) => {
                         return Err(StartError::Stopped { reason });
@@ -484,7 +468,6 @@ impl Handle {
                 reason,
             })
         })?;
-        raft.runtime_config().elect(true);
         Ok(())
     }
 
@@ -506,6 +489,14 @@ impl Handle {
             _proposal: proposal,
             _bytes: bytes.map_err(overloaded)?,
         })
+    }
+
+    fn node_id(&self) -> u64 {
+        self.shared.identity.node_id
+    }
+
+    fn is_running(&self) -> bool {
+        self.check_running().is_ok()
     }
 
     fn check_running(&self) -> Result<(), Stopped> {
@@ -560,6 +551,17 @@ impl Handle {
         shared.snapshot_at_bytes.store(log_bytes, Ordering::Relaxed);
         Ok(files)
     }
+}
+
+fn encoded(envelope: &Envelope) -> Result<Bytes, ProposeError> {
+    let bytes = envelope.to_bytes();
+    if bytes.len() > COMMAND_BYTES_MAX {
+        return Err(ProposeError::TooLarge {
+            actual: bytes.len(),
+            max: COMMAND_BYTES_MAX,
+        });
+    }
+    Ok(bytes.into())
 }
 
 fn applied(result: ClientWriteResult<TypeConfig>) -> Result<Applied, ProposeError> {

@@ -28,11 +28,13 @@ pub mod observer;
 pub mod replica;
 pub mod settings;
 pub mod state;
+pub mod transport;
 
 mod durable;
 mod failpoint;
 mod kv;
 mod log_store;
+mod message;
 mod network;
 mod rocks;
 mod snapshots;
@@ -47,13 +49,16 @@ pub use self::{
     effects::{Effects, EffectsSink},
     fatal::{Fatal, FatalKind},
     handle::{
-        Applied, BarrierError, Handle, Metrics, Peer, ProposeError, Role, SnapshotError,
-        SnapshotInfo, Stopped,
+        Applied, BarrierError, Handle, Metrics, ProposeError, Role, SnapshotError, SnapshotInfo,
+        Stopped,
+        members::{Member, MemberChange, MemberError, Membership},
+        serving::PeerError,
     },
     observer::{NoObserver, Observer},
-    replica::{Open, Replica, StartError},
+    replica::{First, Open, Replica, StartError},
     settings::Settings,
     state::{Changed, Journal, State, StateSnapshot, StoredMemory},
+    transport::{NoTransport, Peer, Transport, TransportError},
 };
 
 #[cfg(test)]

@@ -18,13 +18,14 @@ use crate::{
     fatal::{Alarm, Fatal, FatalKind},
     handle::{Handle, Running},
     log_store::{self, LogStore},
-    network::Alone,
+    network::Members,
     observer::Observer,
     rocks::Memory,
     settings::Settings,
     snapshots::Snapshots,
     state::{self, State},
     state_machine::StateMachine,
+    transport::{Peer, Transport},
     types::{Node, TypeConfig},
 };
 
@@ -52,6 +53,17 @@ pub struct Replica {
     log: LogStore,
     log_closed: oneshot::Receiver<()>,
     alarm: Alarm,
+}
+
+/// What a node that was never a member does at its start. One that was goes on where it stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Forms a cluster of this one voter, which elects itself.
+    Alone { address: String },
+    /// Forms a cluster of these voters, this one among them. Each of them must be told the same.
+    Together(Vec<Peer>),
+    /// Waits until a leader adds it.
+    Join,
 }
 
 /// Why a replica did not start.
@@ -152,15 +164,15 @@ impl Replica {
         self.log
     }
 
-    /// Takes part from now on. A new directory forms a cluster of this one voter, reached at
-    /// `address`; it elects itself at once. When this returns, everything that was acknowledged
-    /// before is applied.
+    /// Takes part from now on. For a lone voter: when this returns, it leads, and everything that
+    /// was acknowledged before is applied. A member of a larger cluster may not know a leader yet.
     ///
     /// The sink may be called before this returns.
     pub async fn start(
         self,
         sink: Arc<dyn EffectsSink>,
-        address: String,
+        first: First,
+        transport: Arc<dyn Transport>,
     ) -> Result<Handle, StartError> {
         let Self {
             mut dir,
@@ -180,14 +192,16 @@ impl Replica {
         let (machine, machine_closed) =
             StateMachine::new(state.clone(), snapshots.clone(), alarm.clone());
         let config = Arc::new(consensus(&settings));
-        let raft = Raft::new(node_id, config, Alone, log, machine)
+        let stall = Duration::from_millis(settings.election_timeout_min_ms);
+        let network = Members::new(transport.clone(), stall);
+        let raft = Raft::new(node_id, config, network, log, machine)
             .await
             .map_err(|error| {
                 StartError::Fatal(alarm.raise(FatalKind::Consensus, error.to_string()))
             })?;
-        let began = begin(&raft, &dir, node_id, address).await;
+        let began = begin(&raft, &dir, state.applied(), first).await;
         let handle = Handle::new(Running {
-            raft,
+            raft: raft.clone(),
             state,
             snapshots,
             identity: Identity {
@@ -196,6 +210,7 @@ impl Replica {
             },
             settings,
             clock,
+            transport,
             guard,
             log: shared_log,
             log_stats,
@@ -203,10 +218,11 @@ impl Replica {
             closed: [log_closed, machine_closed],
         });
         let started = match began {
-            Ok(()) => handle.wait_elected(ELECTED_WITHIN).await,
+            Ok(Begun::Lone) => handle.wait_elected(ELECTED_WITHIN).await,
+            Ok(Begun::Member) => Ok(()),
             Err(error) => Err(error),
         };
-        // Not before: what was begun and not committed was never a cluster.
+        // Of a lone voter not before: what was begun and not committed was never a cluster.
         let started = started.and_then(|()| match dir.identity().formed {
             true => Ok(()),
             false => Ok(dir.set_formed()?),
@@ -218,35 +234,62 @@ impl Replica {
                 None => error,
             });
         }
+        raft.runtime_config().elect(true);
         Ok(handle)
     }
 }
 
-/// Forms a cluster of one, or lets the lone voter of one stand for election.
+/// How a node has begun.
+enum Begun {
+    /// It is the only voter, and stands for election.
+    Lone,
+    Member,
+}
+
+/// Forms a cluster, goes on in one, or waits to be added to one. Until it returns the node neither
+/// stands for election nor, since nobody is served yet, votes.
 async fn begin(
     raft: &Raft<TypeConfig, StateMachine>,
     dir: &DataDir,
-    node_id: u64,
-    address: String,
-) -> Result<(), StartError> {
+    applied: u64,
+    first: First,
+) -> Result<Begun, StartError> {
     let stopped = |error: &dyn std::fmt::Display| StartError::Stopped {
         reason: error.to_string(),
     };
+    let node_id = dir.identity().node_id;
     let is_initialized = raft.is_initialized().await;
     if is_initialized.map_err(|error| stopped(&error))? {
+        let is_lone = {
+            let voters: Vec<u64> = raft.voter_ids().collect();
+            voters == [node_id]
+        };
+        if !is_lone {
+            return Ok(Begun::Member);
+        }
         let elected = raft.trigger().elect(false).await;
-        return elected.map_err(|error| stopped(&error));
+        elected.map_err(|error| stopped(&error))?;
+        return Ok(Begun::Lone);
     }
-    if dir.identity().formed {
+    if dir.identity().formed && (applied > 0 || matches!(first, First::Alone { .. })) {
         return Err(StartError::Open(OpenError::Incomplete {
             path: dir.group(),
             missing: "the cluster's membership, which it once had",
         }));
     }
-    // A new cluster of one elects its voter by itself.
-    let members = BTreeMap::from([(node_id, Node { address })]);
+    let (founders, begun) = match first {
+        // A new cluster of one elects its voter by itself.
+        First::Alone { address } => (vec![Peer { node_id, address }], Begun::Lone),
+        First::Together(founders) => (founders, Begun::Member),
+        First::Join => return Ok(Begun::Member),
+    };
+    let members: BTreeMap<u64, Node> = founders
+        .into_iter()
+        .map(|Peer { node_id, address }| (node_id, Node { address }))
+        .collect();
     let formed = raft.initialize(members).await;
-    formed.map_err(|error| stopped(&error))
+    formed.map_err(|error| stopped(&error))?;
+    Ok(begun)
 }
 
 /// openraft's settings. Its defaults are for tests: elections after 150 ms fire under load.
@@ -258,7 +301,7 @@ fn consensus(settings: &Settings) -> Config {
         election_timeout_max: settings.election_timeout_max_ms,
         // A node that was cut off asks whether it could win before it raises the term.
         enable_pre_vote: Some(true),
-        // Until the lone voter is elected, or its timer would make it stand twice.
+        // Until it has begun, see `begin`; a lone voter's timer would make it stand twice.
         enable_elect: false,
         // A restarted leader stands for election again: what it took for committed before a power
         // cut may not be what its disk says now.

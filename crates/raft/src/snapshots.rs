@@ -11,6 +11,7 @@
 //! installed every file is hashed again.
 
 pub(crate) mod manifest;
+pub(crate) mod transfer;
 
 use std::{
     fs::{self, File},
@@ -195,7 +196,6 @@ impl Snapshots {
     }
 
     /// A snapshot whose files were put into a staged directory. They are not verified yet.
-    #[cfg(test)]
     pub(crate) fn received(
         &self,
         staged: &Path,

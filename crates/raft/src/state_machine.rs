@@ -151,7 +151,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     }
 }
 
-fn describe(files: Arc<SnapshotFiles>) -> Snapshot {
+pub(crate) fn describe(files: Arc<SnapshotFiles>) -> Snapshot {
     let manifest = files.manifest();
     Snapshot {
         meta: SnapshotMeta {

@@ -1,11 +1,14 @@
 //! Tests of the whole crate: real databases in temporary directories, faults at named steps.
 
+mod cluster;
 mod conformance;
 mod durability;
 mod faults;
 mod installing;
 mod limits;
+mod members;
 mod reading;
+mod switchboard;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +31,8 @@ use memorygate_core::{
 use tempfile::TempDir;
 
 use crate::{
-    Effects, EffectsSink, FreeSpace, Handle, NoObserver, Open, OpenError, Replica, Settings,
-    StateSnapshot, failpoint::Failpoints,
+    Effects, EffectsSink, First, FreeSpace, Handle, NoObserver, NoTransport, Open, OpenError,
+    Replica, Settings, StartError, StateSnapshot, failpoint::Failpoints,
 };
 
 /// Remembers what it was told.
@@ -56,6 +59,14 @@ impl FreeSpace for Room {
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
         Ok(self.0.load(Ordering::SeqCst))
     }
+}
+
+/// Starts a cluster of one.
+pub(crate) async fn begin(replica: Replica, told: Arc<Told>) -> Result<Handle, StartError> {
+    let first = First::Alone {
+        address: "here:1".to_owned(),
+    };
+    replica.start(told, first, Arc::new(NoTransport)).await
 }
 
 /// A data directory and what it is opened with.
@@ -103,8 +114,7 @@ impl Bench {
     }
 
     pub(crate) async fn start_with(&self, told: Arc<Told>) -> Handle {
-        let replica = self.open().unwrap();
-        replica.start(told, "here:1".to_owned()).await.unwrap()
+        begin(self.open().unwrap(), told).await.unwrap()
     }
 
     /// What a crash right now would leave: every file as it is, nothing closed.

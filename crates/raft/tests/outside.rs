@@ -16,8 +16,8 @@ use memorygate_core::{
     time::TimeMs,
 };
 use memorygate_raft::{
-    Changed, Effects, EffectsSink, Handle, Journal, NoObserver, Open, Replica, Settings,
-    StateSnapshot, Statvfs, check,
+    Changed, Effects, EffectsSink, First, Handle, Journal, NoObserver, NoTransport, Open, Replica,
+    Settings, StateSnapshot, Statvfs, check,
 };
 
 struct Queue(mpsc::SyncSender<Effects>);
@@ -49,7 +49,11 @@ async fn start(dir: &Path) -> (Handle, mpsc::Receiver<Effects>) {
     let (sender, receiver) = mpsc::sync_channel(2);
     let replica = open(dir);
     let sink = Arc::new(Queue(sender));
-    let handle = replica.start(sink, "localhost:1".to_owned()).await.unwrap();
+    let first = First::Alone {
+        address: "localhost:1".to_owned(),
+    };
+    let started = replica.start(sink, first, Arc::new(NoTransport)).await;
+    let handle = started.unwrap();
     (handle, receiver)
 }
 

@@ -96,10 +96,16 @@ impl Manifest {
         }
         let manifest: Self =
             serde_json::from_str(body).map_err(|error| damaged(error.to_string()))?;
+        manifest.validate().map_err(damaged)?;
+        Ok(manifest)
+    }
+
+    /// Whether it can be of a snapshot; the reason otherwise.
+    pub(crate) fn validate(&self) -> Result<(), String> {
         // A name is joined to a directory.
-        match manifest.parts.iter().find(|p| !is_plain(&p.name)) {
-            Some(part) => Err(damaged(format!("it names a file {:?}", part.name))),
-            None => Ok(manifest),
+        match self.parts.iter().find(|part| !is_plain(&part.name)) {
+            Some(part) => Err(format!("it names a file {:?}", part.name)),
+            None => Ok(()),
         }
     }
 }

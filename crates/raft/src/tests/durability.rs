@@ -8,7 +8,7 @@ use memorygate_core::{
     state::{self, StateDigest},
 };
 
-use super::{Bench, Told, experience, learn, learn_in, namespace, request, run};
+use super::{Bench, Told, begin, experience, learn, learn_in, namespace, request, run};
 use crate::{Handle, Journal, Role};
 
 async fn learn_some(handle: &Handle, from: u32, count: u32) {
@@ -67,7 +67,7 @@ fn a_crash_loses_nothing_that_was_acknowledged() {
             assert!(replica.state().applied() >= handle.position());
             assert_eq!(replica.state().snapshot().digest(), digest(&handle));
             let told = Arc::new(Told::default());
-            let again = replica.start(told, "here:1".to_owned()).await.unwrap();
+            let again = begin(replica, told).await.unwrap();
             assert_eq!(digest(&again), digest(&handle));
             again.shutdown().await;
         }
@@ -94,10 +94,7 @@ fn a_state_that_lost_its_unsynced_writes_is_made_again_from_the_log() {
         let replica = bench.open_at(&image).unwrap();
         assert!(replica.state().applied() < handle.position());
         let told = Arc::new(Told::default());
-        let again = replica
-            .start(told.clone(), "here:1".to_owned())
-            .await
-            .unwrap();
+        let again = begin(replica, told.clone()).await.unwrap();
         assert_eq!(digest(&again), digest(&handle));
         let effects = told.effects.lock().unwrap().len();
         assert!(effects > 0, "the index hears of what is applied again");

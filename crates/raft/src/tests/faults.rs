@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use openraft::{EntryPayload, RaftLogReader as _, storage::RaftLogStorage as _};
 
-use super::{Bench, Told, learn, run};
+use super::{Bench, Told, begin, learn, run};
 use crate::{
     FatalKind, OpenError, ProposeError, Role, StartError,
     check::check,
@@ -278,9 +278,7 @@ fn a_first_start_that_was_interrupted_is_repeated() {
         run(async {
             let replica = bench.open().unwrap();
             let id = *replica.identity();
-            let started = replica
-                .start(Arc::new(Told::default()), "here:1".to_owned())
-                .await;
+            let started = begin(replica, Arc::new(Told::default())).await;
             if let Ok(handle) = started {
                 let proposed = handle.propose(learn("x"), None).await;
                 assert!(proposed.is_err(), "write {nth}");
@@ -305,7 +303,7 @@ async fn started_again(bench: &Bench, id: crate::Identity) {
     };
     assert_eq!(replica.identity().node_id, id.node_id);
     let told = Arc::new(Told::default());
-    let handle = replica.start(told, "here:1".to_owned()).await.unwrap();
+    let handle = begin(replica, told).await.unwrap();
     handle.propose(learn("y"), None).await.unwrap();
     handle.shutdown().await;
 }
@@ -375,7 +373,7 @@ fn a_log_entry_that_went_bad_is_found_when_it_is_read() {
     bench.settings.log_cache_bytes = 1;
     run(async {
         let replica = bench.open().unwrap();
-        let started = replica.start(Arc::new(Told::default()), "here:1".to_owned());
+        let started = begin(replica, Arc::new(Told::default()));
         let Err(StartError::Fatal(fatal)) = started.await else {
             panic!("it started");
         };
@@ -470,7 +468,7 @@ fn a_command_of_a_newer_version_stops_the_node_and_is_not_skipped() {
             state.apply(&[entry(2, &[9])]).unwrap_err().to_string(),
             error
         );
-        let started = replica.start(Arc::new(Told::default()), "here:1".to_owned());
+        let started = begin(replica, Arc::new(Told::default()));
         let Err(StartError::Fatal(fatal)) = started.await else {
             panic!("it started");
         };

@@ -1,0 +1,180 @@
+//! How a node that does not lead takes writes and linearizable reads: it asks the leader.
+//!
+//! A write that may have reached a leader without an answer is sent again only under a request id,
+//! which makes the repeat harmless; and if it then gets no answer either, its outcome is unknown,
+//! whatever the last attempt said.
+
+use std::{future::Future, time::Duration};
+
+use memorygate_core::{
+    command::{Command, Envelope},
+    request::RequestId,
+};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Applied, BarrierError, Handle, ProposeError, Stopped, encoded};
+use crate::{
+    message,
+    transport::{Call, Peer, TransportError},
+};
+
+/// How soon a leader that could not be reached is tried again, if nobody else becomes it.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+impl Handle {
+    /// Has the leader stamp `command` with its clock and append it to the log, and waits until it
+    /// is applied there; see [`Self::wait_applied`] for here.
+    ///
+    /// An id given as `request` makes a repeat get the first answer. Acknowledged means: synced to
+    /// the disks of a quorum. Dropping the future does not take the proposal back.
+    pub async fn propose(
+        &self,
+        command: Command,
+        request: Option<RequestId>,
+    ) -> Result<Applied, ProposeError> {
+        let mut envelope = Envelope {
+            // The leader puts its own.
+            time: self.shared.clock.now(),
+            request,
+            command,
+        };
+        let within = Duration::from_millis(self.shared.settings.propose_timeout_ms);
+        let deadline = Instant::now() + within;
+        // Why an attempt that may have been appended to a log had no answer.
+        let mut lost_sight = None;
+        loop {
+            self.check_running()
+                .map_err(|Stopped { reason }| ProposeError::Stopped { reason })?;
+            let proposed = match self.other_leader() {
+                None => self.propose_here(&mut envelope).await,
+                Some(leader) => {
+                    let forwarded = self.propose_there(&envelope, &leader, deadline).await;
+                    if let Err(ProposeError::Unknown { reason }) = &forwarded
+                        && request.is_some()
+                    {
+                        lost_sight = Some(reason.clone());
+                        Err(ProposeError::NotLeader {
+                            leader: Some(leader),
+                        })
+                    } else {
+                        forwarded
+                    }
+                }
+            };
+            match (proposed, &lost_sight) {
+                (Ok(applied), _) => return Ok(applied),
+                (Err(error @ ProposeError::NotLeader { .. }), seen) => {
+                    if !self.wait_for_leader(deadline).await {
+                        return Err(match seen {
+                            Some(reason) => ProposeError::Unknown {
+                                reason: reason.clone(),
+                            },
+                            None => error,
+                        });
+                    }
+                }
+                (Err(_), Some(reason)) => {
+                    return Err(ProposeError::Unknown {
+                        reason: reason.clone(),
+                    });
+                }
+                (Err(error), None) => return Err(error),
+            }
+        }
+    }
+
+    async fn propose_there(
+        &self,
+        envelope: &Envelope,
+        leader: &Peer,
+        deadline: Instant,
+    ) -> Result<Applied, ProposeError> {
+        let bytes = encoded(envelope)?;
+        let _share = self.share(bytes.len())?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.call(leader, Call::Propose, bytes, left).await {
+            Ok(answer) => message::decode_proposed(&answer).unwrap_or_else(|malformed| {
+                Err(ProposeError::Unknown {
+                    reason: malformed.to_string(),
+                })
+            }),
+            Err(error) if error.is_undelivered() => Err(ProposeError::NotLeader {
+                leader: Some(leader.clone()),
+            }),
+            Err(error) => Err(ProposeError::Unknown {
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Has the leader confirm with a quorum that it leads, and waits until this node has applied
+    /// all that was committed when it was asked. What is read here after it, at the position
+    /// returned or a later one, is linearizable.
+    pub async fn linearizable(&self) -> Result<u64, BarrierError> {
+        let within = Duration::from_millis(self.shared.settings.propose_timeout_ms);
+        let deadline = Instant::now() + within;
+        loop {
+            self.check_running()?;
+            let confirmed = match self.other_leader() {
+                None => self.confirm_here().await,
+                Some(leader) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let request = message::encode(&());
+                    let asked = self.call(&leader, Call::ReadIndex, request, left).await;
+                    let no_quorum = |reason: String| BarrierError::NoQuorum { reason };
+                    asked
+                        .map_err(|error: TransportError| no_quorum(error.to_string()))
+                        .and_then(|answer| {
+                            message::decode::<Result<u64, BarrierError>>(&answer)
+                                .map_err(|malformed| no_quorum(malformed.to_string()))?
+                        })
+                }
+            };
+            match confirmed {
+                Ok(index) => {
+                    self.wait_applied(index).await?;
+                    return Ok(index);
+                }
+                Err(error @ BarrierError::Stopped(_)) if !self.is_running() => return Err(error),
+                Err(error) => {
+                    if !self.wait_for_leader(deadline).await {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The leader, if it is known and not this node.
+    fn other_leader(&self) -> Option<Peer> {
+        let leader = self.metrics().leader?;
+        (leader.node_id != self.node_id()).then_some(leader)
+    }
+
+    /// Waits for news of who leads, or a moment. False when `deadline` has passed.
+    async fn wait_for_leader(&self, deadline: Instant) -> bool {
+        let mut metrics = self.shared.raft.metrics();
+        let before = metrics.borrow_watched().current_leader;
+        let news = async {
+            while metrics.changed().await.is_ok() {
+                if metrics.borrow_watched().current_leader != before {
+                    return;
+                }
+            }
+            sleep(RETRY_AFTER).await;
+        };
+        let _ = timeout(RETRY_AFTER, news).await;
+        Instant::now() < deadline
+    }
+
+    pub(super) fn call(
+        &self,
+        to: &Peer,
+        call: Call,
+        request: bytes::Bytes,
+        within: Duration,
+    ) -> impl Future<Output = Result<bytes::Bytes, TransportError>> + Send + use<> {
+        self.shared.transport.call(to, call, request, within)
+    }
+}

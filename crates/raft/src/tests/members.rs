@@ -1,0 +1,234 @@
+//! Members come, go and take each other's places; what cannot be done is refused with nothing
+//! changed.
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+
+use super::{
+    cluster::{Nodes, eventually, peer_of, settings},
+    learn, run,
+};
+use crate::{
+    Member, MemberChange, MemberError, Peer, PeerError,
+    transport::{Call, Channel},
+};
+
+async fn refusal(nodes: &Nodes, change: MemberChange) -> MemberError {
+    let before = nodes.any().membership().members;
+    let error = nodes.any().change_members(change).await.unwrap_err();
+    let identities = |members: &[Member]| -> Vec<(Peer, bool)> {
+        members
+            .iter()
+            .map(|member| (member.peer.clone(), member.is_voter))
+            .collect()
+    };
+    let after = nodes.any().membership().members;
+    assert_eq!(identities(&after), identities(&before));
+    error
+}
+
+#[test]
+fn a_node_joins_follows_votes_and_leaves() {
+    run(async {
+        let settings = settings();
+        let mut nodes = Nodes::form(1, &settings).await;
+        nodes
+            .leader()
+            .await
+            .propose(learn("first"), None)
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            let at = nodes.join(&settings).await;
+            let node_id = nodes.handles[at].as_ref().unwrap().identity().node_id;
+            let leader = nodes.any();
+            let add = MemberChange::Add(peer_of(node_id));
+            let members = leader.change_members(add.clone()).await.unwrap();
+            assert!(!members.get(node_id).unwrap().is_voter);
+            // Whoever did not hear the answer may ask again.
+            leader.change_members(add).await.unwrap();
+            eventually("a learner that follows", || {
+                let matched = leader.membership().get(node_id)?.matched?;
+                (matched >= leader.metrics().last_log).then_some(())
+            })
+            .await;
+            let promote = MemberChange::Promote { node_id };
+            let members = leader.change_members(promote).await.unwrap();
+            assert!(members.get(node_id).unwrap().is_voter);
+        }
+        nodes.agree().await;
+        // A follower is asked, and has the leader do it.
+        let follower = nodes.followers().await[0].clone();
+        let leaving = nodes.followers().await[1].identity().node_id;
+        let demote = MemberChange::Demote { node_id: leaving };
+        let members = follower.change_members(demote).await.unwrap();
+        assert!(!members.get(leaving).unwrap().is_voter);
+        let remove = MemberChange::Remove { node_id: leaving };
+        let members = follower.change_members(remove).await.unwrap();
+        assert_eq!(members.get(leaving), None);
+        assert_eq!(members.members.len(), 2);
+        nodes.shutdown().await;
+    });
+}
+
+#[test]
+fn a_new_node_takes_the_place_of_a_lost_one() {
+    run(async {
+        let settings = settings();
+        let mut nodes = Nodes::form(3, &settings).await;
+        let leader = nodes.leader().await.identity().node_id;
+        let lost = (0..3)
+            .find(|at| nodes.handles[*at].as_ref().unwrap().identity().node_id != leader)
+            .unwrap();
+        let old = nodes.handles[lost].as_ref().unwrap().identity().node_id;
+        nodes.stop(lost).await;
+        nodes
+            .leader()
+            .await
+            .propose(learn("without it"), None)
+            .await
+            .unwrap();
+        let at = nodes.join(&settings).await;
+        let node_id = nodes.handles[at].as_ref().unwrap().identity().node_id;
+        // Under the address of the lost one, as a pod that lost its volume.
+        let new = Peer {
+            node_id,
+            address: peer_of(old).address,
+        };
+        let replace = MemberChange::Replace {
+            old,
+            new: new.clone(),
+        };
+        let members = nodes.leader().await.change_members(replace).await.unwrap();
+        assert_eq!(members.get(old), None);
+        assert!(members.get(node_id).unwrap().is_voter);
+        assert_eq!(members.at(&new.address).unwrap().peer, new);
+        nodes.agree().await;
+        nodes.shutdown().await;
+    });
+}
+
+#[test]
+fn leadership_is_handed_over() {
+    run(async {
+        let nodes = Nodes::form(3, &settings()).await;
+        let leader = nodes.leader().await;
+        let target = nodes.followers().await[0].identity().node_id;
+        let new = leader.transfer_leader(Some(target)).await.unwrap();
+        assert_eq!(new.node_id, target);
+        assert_eq!(nodes.leader().await.identity().node_id, target);
+        let refused = leader.transfer_leader(None).await.unwrap_err();
+        assert!(
+            matches!(refused, MemberError::NotLeader { .. }),
+            "{refused}"
+        );
+        let unknown = nodes.leader().await.transfer_leader(Some(1)).await;
+        assert_eq!(unknown, Err(MemberError::Unknown { node_id: 1 }));
+        nodes.any().propose(learn("goes on"), None).await.unwrap();
+        nodes.agree().await;
+        nodes.shutdown().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_changed_is_refused() {
+    run(async {
+        let settings = settings();
+        let mut nodes = Nodes::form(1, &settings).await;
+        let leader = nodes.leader().await;
+        let own = leader.identity().node_id;
+        leader.propose(learn("first"), None).await.unwrap();
+        let last = MemberError::LastVoter { node_id: own };
+        for change in [
+            MemberChange::Remove { node_id: own },
+            MemberChange::Demote { node_id: own },
+        ] {
+            assert_eq!(refusal(&nodes, change).await, last);
+        }
+        for change in [
+            MemberChange::Promote { node_id: 9 },
+            MemberChange::Demote { node_id: 9 },
+            MemberChange::Remove { node_id: 9 },
+            MemberChange::Replace {
+                old: 9,
+                new: peer_of(10),
+            },
+        ] {
+            let unknown = MemberError::Unknown { node_id: 9 };
+            assert_eq!(refusal(&nodes, change).await, unknown);
+        }
+        let taken = refusal(
+            &nodes,
+            MemberChange::Add(Peer {
+                node_id: 9,
+                address: peer_of(own).address,
+            }),
+        )
+        .await;
+        assert!(matches!(taken, MemberError::AddressTaken { .. }), "{taken}");
+        let known = refusal(
+            &nodes,
+            MemberChange::Add(Peer {
+                node_id: own,
+                address: "elsewhere:1".to_owned(),
+            }),
+        )
+        .await;
+        assert!(matches!(known, MemberError::Known { .. }), "{known}");
+        for address in ["", "no-port", ":1", "host:port", "host:99999"] {
+            let add = MemberChange::Add(Peer {
+                node_id: 9,
+                address: address.to_owned(),
+            });
+            let refused = refusal(&nodes, add).await;
+            assert!(matches!(refused, MemberError::Address { .. }), "{refused}");
+        }
+        // A learner that nobody can reach lacks everything.
+        for n in 0..1_100 {
+            let learned = leader.propose(learn(&format!("more {n}")), None);
+            learned.await.unwrap();
+        }
+        let absent = MemberChange::Add(peer_of(9));
+        leader.change_members(absent).await.unwrap();
+        let promote = MemberChange::Promote { node_id: 9 };
+        let lagging = refusal(&nodes, promote).await;
+        assert!(matches!(lagging, MemberError::Lagging { .. }), "{lagging}");
+        nodes.join(&settings).await;
+        nodes.shutdown().await;
+    });
+}
+
+#[test]
+fn garbage_from_a_member_is_refused_and_changes_nothing() {
+    run(async {
+        let nodes = Nodes::form(3, &settings()).await;
+        let node = nodes.leader().await;
+        let before = (node.metrics().term, node.membership());
+        for call in Call::ALL {
+            if call == Call::ReadIndex {
+                continue;
+            }
+            for garbage in [&b""[..], b"\x01", b"\x01{}", b"\x09", b"\x01[\"x\"]"] {
+                let refused = node.answer(call, Bytes::from_static(garbage)).await;
+                assert!(
+                    matches!(refused, Err(PeerError::Refused { .. })),
+                    "{call} {garbage:?}: {refused:?}"
+                );
+            }
+        }
+        for channel in Channel::ALL {
+            let garbage = stream::iter([Bytes::from_static(b"\x01garbage")]).boxed();
+            let answers: Vec<_> = node.answer_channel(channel, garbage).collect().await;
+            assert!(
+                matches!(answers.as_slice(), [Err(PeerError::Refused { .. })]),
+                "{channel}: {answers:?}"
+            );
+        }
+        assert_eq!(
+            (node.metrics().term, node.membership().members.len()),
+            (before.0, before.1.members.len())
+        );
+        nodes.agree().await;
+        nodes.shutdown().await;
+    });
+}
