@@ -6,7 +6,8 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files = ["memorygate/v1/memorygate.proto"];
-    for file in files {
+    let peer_files = ["memorygate/peer/v1/peer.proto"];
+    for file in files.iter().chain(&peer_files) {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;
@@ -30,5 +31,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".memorygate.v1", "crate::v1")
         .out_dir(clients)
         .compile_fds_with_config(descriptors, messages())?;
+    // Members of different versions talk to each other, so neither end is strict; what is carried is
+    // not copied.
+    let mut config = tonic_prost_build::Config::new();
+    config.bytes(["."]);
+    tonic_prost_build::configure()
+        .compile_fds_with_config(protox::compile(peer_files, ["."])?, config)?;
     Ok(())
 }

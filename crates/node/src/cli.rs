@@ -44,7 +44,9 @@ enum Verb {
     #[command(after_help = "Examples:\n  \
         memorygate serve --data-dir /var/lib/memorygate\n  \
         memorygate serve --config /etc/memorygate.toml --log-format json\n  \
-        MEMORYGATE_SERVER__GRPC_ADDRESS=0.0.0.0:7411 memorygate serve")]
+        MEMORYGATE_SERVER__GRPC_ADDRESS=0.0.0.0:7411 memorygate serve\n  \
+        memorygate serve --grpc-address 0.0.0.0:7411 --peer-address 0.0.0.0:7413 \\\n    \
+        --advertise node-1:7413 --peers node-1:7413,node-2:7413,node-3:7413")]
     Serve(Sources),
     /// Fetches or checks the embedding model.
     #[command(subcommand)]
@@ -74,6 +76,15 @@ struct Sources {
     /// Where /metrics, /livez and /readyz are served [server.http_address].
     #[arg(long, value_name = "HOST:PORT")]
     http_address: Option<String>,
+    /// Where other nodes connect [cluster.listen].
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_address: Option<String>,
+    /// Where other nodes find this one, if not there [cluster.advertise].
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// The nodes that form the cluster, the same on each of them [cluster.peers].
+    #[arg(long, value_name = "HOST:PORT,...")]
+    peers: Option<String>,
     /// Where the embedding model is [model.dir].
     #[arg(long, value_name = "DIR")]
     model_dir: Option<String>,
@@ -106,6 +117,9 @@ impl Sources {
             ("data.dir", "--data-dir", &self.data_dir),
             ("server.grpc_address", "--grpc-address", &self.grpc_address),
             ("server.http_address", "--http-address", &self.http_address),
+            ("cluster.listen", "--peer-address", &self.peer_address),
+            ("cluster.advertise", "--advertise", &self.advertise),
+            ("cluster.peers", "--peers", &self.peers),
             ("model.dir", "--model-dir", &self.model_dir),
             ("log.format", "--log-format", &format),
             ("log.level", "--log-level", &self.log_level),

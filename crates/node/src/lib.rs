@@ -29,6 +29,7 @@ pub mod list;
 mod model;
 pub mod mutate;
 pub mod node;
+pub mod peer;
 pub mod position;
 pub mod projection;
 pub mod recall;

@@ -16,7 +16,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use memorygate_core::embedding::Embedder;
 use memorygate_index::embed::{MiniLm, pool::Pool};
-use memorygate_raft::{Clock, FreeSpace, Handle, Open, Replica, Statvfs};
+use memorygate_raft::{
+    Clock, First, FreeSpace, Handle, NoTransport, Open, Replica, Statvfs, Transport, dir::DataDir,
+};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -30,6 +32,11 @@ use crate::{
     error::Error,
     expiry,
     health::Health,
+    peer::{
+        desk::{self, Desk, Standing},
+        forming::{self, Plan},
+        links::{Caller, Links},
+    },
     projection::Projection,
     settings::{Address, Settings, expand_home, threads_or_cores},
     telemetry::metrics::{EmbedObserver, Metrics, StorageObserver},
@@ -48,6 +55,7 @@ pub struct Node {
     health: Arc<Health>,
     grpc_address: SocketAddr,
     http_address: SocketAddr,
+    peer: Option<PeerServer>,
     stop_grpc: oneshot::Sender<()>,
     stop_http: oneshot::Sender<()>,
     grpc: JoinHandle<()>,
@@ -55,6 +63,24 @@ pub struct Node {
     background: Vec<JoinHandle<()>>,
     grace: Duration,
 }
+
+/// What listens to other nodes.
+struct PeerServer {
+    address: SocketAddr,
+    desk: Arc<Desk>,
+    /// Ends it when it is dropped.
+    _stop: oneshot::Sender<()>,
+}
+
+/// Also when a start is given up half-way.
+impl Drop for PeerServer {
+    fn drop(&mut self) {
+        self.desk.stopped();
+    }
+}
+
+/// How long a leader that stops waits for another to take over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Loads the model that the settings name, off the asynchronous threads.
 pub async fn load_model(settings: &Settings) -> anyhow::Result<Arc<dyn Embedder>> {
@@ -100,7 +126,12 @@ impl Node {
 
         let model = embedder.model();
         let opened = open(&settings, &metrics, &clock, &disk).await;
-        let (raft, index) = match opened {
+        let Opened {
+            raft,
+            index,
+            peer,
+            joining,
+        } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 http.abort();
@@ -134,11 +165,12 @@ impl Node {
         health.started(backend.clone());
         let (stop_grpc, grpc, reporter) =
             grpc_server::serve(grpc_listener, &settings, &backend, &health).await?;
-        let background = vec![
+        let mut background = vec![
             reporter,
             tokio::spawn(expiry::run(backend.clone())),
             tokio::spawn(backend.index.clone().watch()),
         ];
+        background.extend(joining);
         let identity = backend.raft.identity();
         info!(
             grpc = %grpc_address,
@@ -157,6 +189,7 @@ impl Node {
             health,
             grpc_address,
             http_address,
+            peer,
             stop_grpc,
             stop_http,
             grpc,
@@ -172,6 +205,11 @@ impl Node {
 
     pub fn http_address(&self) -> SocketAddr {
         self.http_address
+    }
+
+    /// Where other nodes connect, if they may.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer.as_ref().map(|peer| peer.address)
     }
 
     /// What calls work with, for tests that look behind the API.
@@ -233,7 +271,13 @@ impl Node {
             task.abort();
             let _ = task.await;
         }
+        // Others need not find out by waiting that it is gone.
+        let handing_over = self.backend.raft.transfer_leader(None);
+        if let Ok(Ok(new)) = tokio::time::timeout(HAND_OVER_WITHIN, handing_over).await {
+            info!(to = new.address, "leadership is handed over");
+        }
         self.backend.raft.shutdown().await;
+        drop(self.peer);
         let (index, pool) = (self.backend.index.clone(), self.pool);
         let close = move || {
             index.close();
@@ -254,14 +298,29 @@ async fn bind(address: &Address) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("listen on {address}"))
 }
 
-/// Opens the data directory, lets the index catch up beside, and takes part in the log.
+/// A replica that has started, with what belongs to it.
+struct Opened {
+    raft: Handle,
+    index: Arc<Projection>,
+    peer: Option<PeerServer>,
+    /// Has this node added to its cluster.
+    joining: Option<JoinHandle<()>>,
+}
+
+/// Opens the data directory, finds the other nodes, lets the index catch up beside, and takes part
+/// in the log.
 async fn open(
     settings: &Settings,
     metrics: &Arc<Metrics>,
     clock: &Arc<dyn Clock>,
     disk: &Arc<dyn FreeSpace>,
-) -> anyhow::Result<(Handle, Arc<Projection>)> {
+) -> anyhow::Result<Opened> {
     let dir = expand_home(&settings.data.dir);
+    let links = Arc::new(Links::default());
+    let found = match &settings.cluster.listen {
+        None => None,
+        Some(listen) => Some(find_others(settings, &dir, listen, &links).await?),
+    };
     let open = Open {
         dir: dir.clone(),
         settings: settings.raft.clone(),
@@ -274,18 +333,109 @@ async fn open(
         .await
         .context("open data directory")?
         .with_context(|| format!("open data directory {shown}"))?;
+    let identity = *replica.identity();
     let index = Projection::start(
         &Path::new(&dir).join(INDEX_DIR),
         &settings.index,
         replica.state().clone(),
-        replica.identity().cluster_id,
+        identity.cluster_id,
         metrics.clone(),
     )
     .context("start index")?;
-    let address = settings.server.grpc_address.to_string();
+    let Some(found) = found else {
+        let first = First::Alone {
+            address: settings.server.grpc_address.to_string(),
+        };
+        let starting = replica.start(index.clone(), first, Arc::new(NoTransport));
+        return Ok(Opened {
+            raft: starting.await.context("start replica")?,
+            index,
+            peer: None,
+            joining: None,
+        });
+    };
+    let Found {
+        plan,
+        first,
+        desk,
+        peer,
+    } = found;
+    links.set_caller(Caller {
+        cluster_id: identity.cluster_id,
+        node_id: identity.node_id,
+        incarnation: identity.incarnation,
+    });
+    let transport: Arc<dyn Transport> = links.clone();
     let raft = replica
-        .start(index.clone(), address)
+        .start(index.clone(), first, transport)
         .await
         .context("start replica")?;
-    Ok((raft, index))
+    desk.started(raft.clone());
+    // A member that was removed does not come back by itself.
+    let is_new = raft.membership().members.is_empty() && raft.metrics().last_log == 0;
+    let joining = is_new.then(|| tokio::spawn(forming::join(plan, identity.node_id, links)));
+    Ok(Opened {
+        raft,
+        index,
+        peer: Some(peer),
+        joining,
+    })
+}
+
+/// What is known once the other nodes were found.
+struct Found {
+    plan: Plan,
+    first: First,
+    desk: Arc<Desk>,
+    peer: PeerServer,
+}
+
+async fn find_others(
+    settings: &Settings,
+    dir: &Path,
+    listen: &Address,
+    links: &Links,
+) -> anyhow::Result<Found> {
+    let listener = bind(listen).await?;
+    let address = listener.local_addr().context("read peer address")?;
+    let own = match &settings.cluster.advertise {
+        Some(advertise) => advertise.to_string(),
+        // Port 0 is the system's choice.
+        None if listen.as_str().ends_with(":0") => address.to_string(),
+        None => listen.to_string(),
+    };
+    let plan = Plan {
+        own,
+        peers: settings
+            .cluster
+            .peers
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    };
+    let (path, expected) = (dir.to_owned(), settings.raft.expected_cluster_id);
+    let opening = tokio::task::spawn_blocking(move || DataDir::open(&path, expected));
+    let mut dir = opening
+        .await
+        .context("open data directory")?
+        .context("open data directory")?;
+    let standing = Standing {
+        identity: *dir.identity(),
+        belongs: false,
+        founders: Vec::new(),
+        peers: plan.peers.clone(),
+    };
+    let desk = Arc::new(Desk::new(standing, settings.cluster.replace_lost));
+    let peer = PeerServer {
+        address,
+        desk: desk.clone(),
+        _stop: desk::serve(listener, desk.clone()),
+    };
+    let first = forming::agree(&mut dir, &plan, links, &desk).await?;
+    Ok(Found {
+        plan,
+        first,
+        desk,
+        peer,
+    })
 }

@@ -29,6 +29,7 @@ const MIB: usize = 1024 * 1024;
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub server: Server,
+    pub cluster: Cluster,
     pub data: Data,
     pub model: Model,
     pub recall: Recall,
@@ -58,6 +59,26 @@ impl Default for Server {
             message_bytes_max: 16 * MIB,
             in_flight_bytes_max: 256 * MIB,
             shutdown_grace_ms: 10_000,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    pub listen: Option<Address>,
+    pub advertise: Option<Address>,
+    pub peers: Addresses,
+    pub replace_lost: bool,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            advertise: None,
+            peers: Addresses::default(),
+            replace_lost: true,
         }
     }
 }
@@ -220,6 +241,51 @@ impl From<Address> for String {
     }
 }
 
+/// Addresses, separated by commas; sorted, each once.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Addresses(Vec<Address>);
+
+impl Addresses {
+    pub fn iter(&self) -> impl Iterator<Item = &Address> {
+        self.0.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for Addresses {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        let mut addresses = parts.map(str::parse).collect::<Result<Vec<Address>, _>>()?;
+        addresses.sort_by(|a, b| a.0.cmp(&b.0));
+        addresses.dedup();
+        Ok(Self(addresses))
+    }
+}
+
+impl TryFrom<String> for Addresses {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl From<Addresses> for String {
+    fn from(addresses: Addresses) -> Self {
+        let texts: Vec<String> = addresses.0.into_iter().map(String::from).collect();
+        texts.join(",")
+    }
+}
+
 /// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("address is {actual:?}, expected HOST:PORT")]
@@ -279,6 +345,14 @@ impl Settings {
         at_least("model.batch_bytes_max", self.model.batch_bytes_max, 1)?;
         at_least("recall.queue_max", self.recall.queue_max, 1)?;
         at_least("index.queue_max", self.index.queue_max, 1)?;
+        if self.cluster.listen.is_none() && !self.cluster.peers.is_empty() {
+            return Err(Invalid {
+                key: "cluster.listen".to_owned(),
+                actual: "absent".to_owned(),
+                expected: "an address that the peers can reach, since cluster.peers is set"
+                    .to_owned(),
+            });
+        }
         if self.data.dir.as_os_str().is_empty() {
             return Err(Invalid {
                 key: "data.dir".to_owned(),

@@ -26,10 +26,11 @@ pub fn init(log: &Log) {
 }
 
 /// What a level alone means: libraries say at INFO what concerns their own makers, and at DEBUG
-/// what concerns nobody here.
+/// what concerns nobody here; openraft warns at every attempt to reach a member that is away, of
+/// which this program says the first.
 fn filter(level: &str) -> String {
     match level.to_lowercase().as_str() {
-        plain @ ("error" | "warn" | "info") => format!("{plain},openraft=warn"),
+        plain @ ("error" | "warn" | "info") => format!("{plain},openraft=error"),
         "debug" => "info,memorygate=debug,memorygate_node=debug,memorygate_raft=debug,\
                     memorygate_index=debug,openraft=info"
             .to_owned(),

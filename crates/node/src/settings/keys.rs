@@ -44,6 +44,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "server",
         "What the node listens on, and how much it takes at once.",
     ),
+    (
+        "cluster",
+        "The other nodes, and how they find each other. Without it, a node is a cluster of its own.",
+    ),
     ("data", "Where everything is stored."),
     ("model", "The embedding model and the threads that run it."),
     ("recall", "The threads that search and rank."),
@@ -92,6 +96,30 @@ pub const KEYS: &[Key] = &[
         "server.shutdown_grace_ms",
         "milliseconds",
         "How long a stopping node waits for the requests in work.",
+    ),
+    key(
+        "cluster.listen",
+        "HOST:PORT",
+        "Where other nodes connect; without it the node is alone. Keep it inside: whoever reaches it can \
+         act as a member.",
+    ),
+    key(
+        "cluster.advertise",
+        "HOST:PORT",
+        "Where other nodes find this one, by a name or address that stays: it is how the cluster knows \
+         a member. Without it, as cluster.listen.",
+    ),
+    key(
+        "cluster.peers",
+        "HOST:PORT,HOST:PORT,...",
+        "The advertised addresses of the nodes that form the cluster, this one among them; the same on \
+         each of them. A node that is not among them joins the cluster that they formed.",
+    ),
+    key(
+        "cluster.replace_lost",
+        "true or false",
+        "Whether a node that comes back without its data takes its own place again as a new member. \
+         Otherwise it waits for `mgctl member replace`.",
     ),
     key(
         "data.dir",

@@ -125,7 +125,11 @@ mod tests {
     }
 
     /// TOML has no null, so a setting without a default is not in the serialised defaults.
-    const UNSET: &[&str] = &["raft.expected_cluster_id"];
+    const UNSET: &[&str] = &[
+        "cluster.advertise",
+        "cluster.listen",
+        "raft.expected_cluster_id",
+    ];
 
     #[test]
     fn the_table_of_keys_has_every_setting_and_no_other() {

@@ -17,6 +17,7 @@
 
 mod bad_input;
 mod binary;
+mod cluster;
 mod corruption;
 mod deadlines;
 mod disk;

@@ -1,0 +1,285 @@
+//! The server's side of `memorygate.peer.v1`: who may ask, and where it goes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use memorygate_proto::peer::{
+    CallRequest, CallResponse, HelloRequest, HelloResponse, JoinRequest, JoinResponse, Message,
+    Verb, peer_server,
+};
+use memorygate_raft::{
+    ClusterId, Handle, Identity, MemberChange, Peer, PeerError,
+    transport::{Answers, Call, Channel, Messages},
+};
+use tokio::{net::TcpListener, sync::oneshot};
+use tonic::{
+    Request, Response, Status, Streaming,
+    metadata::MetadataMap,
+    transport::{Server, server::TcpIncoming},
+};
+use tracing::{info, warn};
+
+use super::{Envelope, MESSAGE_BYTES_MAX, member, peer};
+
+/// Streams of one connection, at most: a few for each other member.
+const STREAMS_MAX: u32 = 256;
+
+/// What a node says of itself while it and others find each other.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    pub identity: Identity,
+    /// Whether it belongs to the identity's cluster, or only has an id of its own as yet.
+    pub belongs: bool,
+    pub founders: Vec<Peer>,
+    /// The addresses that it was told to form a cluster of, sorted.
+    pub peers: Vec<String>,
+}
+
+/// Answers other nodes from the first moment: who this is, and when it has started, everything.
+pub struct Desk {
+    standing: Mutex<Standing>,
+    /// None before the start and after the stop.
+    replica: RwLock<Option<Handle>>,
+    /// Whether a node that lost its disk may take its own place again.
+    replaces_lost: bool,
+    /// Incarnations of those who have called, by node id.
+    seen: Mutex<HashMap<u64, u64>>,
+}
+
+impl Desk {
+    pub fn new(standing: Standing, replaces_lost: bool) -> Self {
+        Self {
+            standing: Mutex::new(standing),
+            replica: RwLock::new(None),
+            replaces_lost,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Says from now on that this node belongs to a cluster.
+    pub fn belongs(&self, cluster_id: ClusterId, founders: &[Peer]) {
+        let mut standing = self.lock();
+        standing.identity.cluster_id = cluster_id;
+        standing.founders = founders.to_vec();
+        standing.belongs = true;
+    }
+
+    /// Lets others talk to the replica.
+    pub fn started(&self, replica: Handle) {
+        *self.replica.write().unwrap_or_else(PoisonError::into_inner) = Some(replica);
+    }
+
+    /// Lets go of the replica, though connections to this desk may still be open.
+    pub fn stopped(&self) {
+        *self.replica.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> Option<Handle> {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        replica.clone()
+    }
+
+    fn replica(&self) -> Result<Handle, Status> {
+        self.running()
+            .ok_or_else(|| Status::unavailable("this node is starting or stopping"))
+    }
+
+    /// The replica, for a caller who means it.
+    fn meant(&self, metadata: &MetadataMap) -> Result<Handle, Status> {
+        let envelope = Envelope::read(metadata)?;
+        let replica = self.replica()?;
+        let own = replica.identity();
+        if envelope.cluster_id != own.cluster_id {
+            return Err(Status::failed_precondition(format!(
+                "this node is of cluster {}, not {}",
+                own.cluster_id, envelope.cluster_id
+            )));
+        }
+        if envelope.to != own.node_id {
+            return Err(Status::failed_precondition(format!(
+                "this is node {:x}, not {:x}: what was node {:x} has lost its disk or its address",
+                own.node_id, envelope.to, envelope.to
+            )));
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = *seen.entry(envelope.from).or_insert(envelope.incarnation);
+        if first != envelope.incarnation {
+            return Err(Status::failed_precondition(format!(
+                "node {:x} has been seen with another data directory: two servers claim one id",
+                envelope.from
+            )));
+        }
+        Ok(replica)
+    }
+
+    fn open(
+        &self,
+        channel: Channel,
+        request: Request<Streaming<Message>>,
+    ) -> Result<Response<BoxStream<'static, Result<Message, Status>>>, Status> {
+        let replica = self.meant(request.metadata())?;
+        let requests: Messages = request
+            .into_inner()
+            // A connection that breaks off ends the requests; the other end knows why.
+            .take_while(|message| std::future::ready(message.is_ok()))
+            .filter_map(|message| std::future::ready(message.ok()))
+            .map(|message| message.body)
+            .boxed();
+        let answers: Answers<PeerError> = replica.answer_channel(channel, requests);
+        let answers = answers.map(|answer| match answer {
+            Ok(body) => Ok(Message { body }),
+            Err(error) => Err(status(&error)),
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+}
+
+fn status(error: &PeerError) -> Status {
+    let reason = error.to_string();
+    match error {
+        PeerError::Refused { .. } => Status::invalid_argument(reason),
+        PeerError::Failed { .. } => Status::internal(reason),
+        PeerError::Stopped(_) => Status::unavailable(reason),
+    }
+}
+
+fn call(verb: Verb) -> Option<Call> {
+    Call::ALL
+        .into_iter()
+        .find(|call| super::links::verb(*call) == verb)
+}
+
+/// The service over a desk that the node keeps too.
+#[derive(Clone)]
+struct Service(Arc<Desk>);
+
+#[tonic::async_trait]
+impl peer_server::Peer for Service {
+    type AppendStream = BoxStream<'static, Result<Message, Status>>;
+    type SnapshotStream = BoxStream<'static, Result<Message, Status>>;
+
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        let standing = self.0.lock().clone();
+        let members = self.0.running().map(|replica| replica.membership());
+        let cluster_id = match standing.belongs {
+            true => standing.identity.cluster_id.0.to_be_bytes().to_vec(),
+            false => Vec::new(),
+        };
+        Ok(Response::new(HelloResponse {
+            node_id: standing.identity.node_id,
+            cluster_id: cluster_id.into(),
+            founders: standing.founders.iter().map(member).collect(),
+            members: members
+                .unwrap_or_default()
+                .members
+                .iter()
+                .map(|known| member(&known.peer))
+                .collect(),
+            peers: standing.peers,
+        }))
+    }
+
+    async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
+        let replica = self.0.meant(request.metadata())?;
+        let CallRequest { verb, body } = request.into_inner();
+        let known = Verb::try_from(verb).ok().and_then(call);
+        let Some(call) = known else {
+            return Err(Status::unimplemented(format!("verb {verb} is unknown")));
+        };
+        let answer = replica.answer(call, body).await;
+        let body = answer.map_err(|error| status(&error))?;
+        Ok(Response::new(CallResponse { body }))
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<Message>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        self.0.open(Channel::Append, request)
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<Message>>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.0.open(Channel::Snapshot, request)
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let replica = self.0.replica()?;
+        let new = request.into_inner().member.map(peer);
+        let new = new.ok_or_else(|| Status::invalid_argument("member is missing"))?;
+        let before = replica.membership();
+        let change = match before.at(&new.address) {
+            Some(lost) if lost.peer.node_id != new.node_id => {
+                if !self.0.replaces_lost {
+                    return Ok(Response::new(JoinResponse {
+                        is_member: false,
+                        reason: format!(
+                            "{} is member {:x}, which has lost its data directory: `mgctl member \
+                             replace` puts node {:x} in its place",
+                            new.address, lost.peer.node_id, new.node_id
+                        ),
+                    }));
+                }
+                warn!(
+                    address = new.address,
+                    old = format!("{:x}", lost.peer.node_id),
+                    new = format!("{:x}", new.node_id),
+                    "a member has lost its data directory and is replaced"
+                );
+                MemberChange::Replace {
+                    old: lost.peer.node_id,
+                    new,
+                }
+            }
+            Some(_) | None => {
+                info!(
+                    address = new.address,
+                    node = format!("{:x}", new.node_id),
+                    "a node joins as a learner"
+                );
+                MemberChange::Add(new)
+            }
+        };
+        let changed = replica.change_members(change).await;
+        Ok(Response::new(match changed {
+            Ok(_) => JoinResponse {
+                is_member: true,
+                reason: String::new(),
+            },
+            Err(error) => JoinResponse {
+                is_member: false,
+                reason: error.to_string(),
+            },
+        }))
+    }
+}
+
+/// Serves until what it returns is dropped. Connections end with what they carry.
+pub fn serve(listener: TcpListener, desk: Arc<Desk>) -> oneshot::Sender<()> {
+    let service = peer_server::PeerServer::new(Service(desk))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(service);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        let stopped = async {
+            let _: Result<(), _> = stopped.await;
+        };
+        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+            warn!(%error, "peer server ended");
+        }
+    });
+    stop
+}
