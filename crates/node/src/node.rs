@@ -394,7 +394,7 @@ async fn find_others(
     settings: &Settings,
     dir: &Path,
     listen: &Address,
-    links: &Links,
+    links: &Arc<Links>,
 ) -> anyhow::Result<Found> {
     let listener = bind(listen).await?;
     let address = listener.local_addr().context("read peer address")?;
@@ -425,7 +425,8 @@ async fn find_others(
         founders: Vec::new(),
         peers: plan.peers.clone(),
     };
-    let desk = Arc::new(Desk::new(standing, settings.cluster.replace_lost));
+    let replaces_lost = settings.cluster.replace_lost;
+    let desk = Arc::new(Desk::new(standing, links.clone(), replaces_lost));
     let peer = PeerServer {
         address,
         desk: desk.clone(),

@@ -22,10 +22,13 @@ use tonic::{
 };
 use tracing::{info, warn};
 
-use super::{Envelope, MESSAGE_BYTES_MAX, member, peer};
+use super::{Envelope, MESSAGE_BYTES_MAX, links::Links, member, peer};
 
 /// Streams of one connection, at most: a few for each other member.
 const STREAMS_MAX: u32 = 256;
+
+/// Callers that are remembered: far more than members come and go between two restarts.
+const SEEN_MAX: usize = 4096;
 
 /// What a node says of itself while it and others find each other.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Desk {
     standing: Mutex<Standing>,
     /// None before the start and after the stop.
     replica: RwLock<Option<Handle>>,
+    /// To ask a node that wants to join whether it is there.
+    links: Arc<Links>,
     /// Whether a node that lost its disk may take its own place again.
     replaces_lost: bool,
     /// Incarnations of those who have called, by node id.
@@ -50,10 +55,11 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(standing: Standing, replaces_lost: bool) -> Self {
+    pub fn new(standing: Standing, links: Arc<Links>, replaces_lost: bool) -> Self {
         Self {
             standing: Mutex::new(standing),
             replica: RwLock::new(None),
+            links,
             replaces_lost,
             seen: Mutex::default(),
         }
@@ -109,6 +115,11 @@ impl Desk {
             )));
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX && !seen.contains_key(&envelope.from) {
+            return Err(Status::resource_exhausted(format!(
+                "{SEEN_MAX} nodes have called since this one started"
+            )));
+        }
         let first = *seen.entry(envelope.from).or_insert(envelope.incarnation);
         if first != envelope.incarnation {
             return Err(Status::failed_precondition(format!(
@@ -216,6 +227,16 @@ impl peer_server::Peer for Service {
         let replica = self.0.replica()?;
         let new = request.into_inner().member.map(peer);
         let new = new.ok_or_else(|| Status::invalid_argument("member is missing"))?;
+        // Whoever answers there is the member: an address that was copied by mistake must not cost a
+        // member that lives its place.
+        let there = self.0.links.hello(&new.address).await;
+        let there = there.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        if there.node_id != new.node_id {
+            return Err(Status::failed_precondition(format!(
+                "{} is answered by node {:x}, not by {:x}: give each node an address of its own",
+                new.address, there.node_id, new.node_id
+            )));
+        }
         let before = replica.membership();
         let change = match before.at(&new.address) {
             Some(lost) if lost.peer.node_id != new.node_id => {

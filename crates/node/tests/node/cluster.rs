@@ -10,7 +10,7 @@ use std::{
 use futures::future::join_all;
 use memorygate_node::node::Node;
 use memorygate_proto::{
-    peer::{CallRequest, HelloRequest, peer_client::PeerClient},
+    peer::{CallRequest, HelloRequest, JoinRequest, peer_client::PeerClient},
     v1::{LearnRequest, Position, RecallRequest},
 };
 use prost::Message as _;
@@ -408,6 +408,23 @@ async fn the_peer_port_refuses_whoever_is_no_member() {
         assert_eq!(status.code(), code, "{status}");
         assert!(status.message().contains(text), "{status}");
     }
+    // Somebody who gives the address of a member that lives.
+    for (address, text) in [
+        (cluster.peers[1].clone(), "is answered by node"),
+        (addresses(1).remove(0), "cannot reach"),
+    ] {
+        let stranger = memorygate_proto::peer::Member {
+            node_id: 9,
+            address,
+        };
+        let request = JoinRequest {
+            member: Some(stranger),
+        };
+        let status = peer.join(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains(text), "{status}");
+    }
+    assert_eq!(node.backend().raft.membership().members.len(), 3);
     assert_eq!(node.backend().raft.metrics().term, before);
     cluster.agree().await;
     cluster.shutdown().await;

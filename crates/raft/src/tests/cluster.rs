@@ -95,6 +95,18 @@ impl Nodes {
         handle.shutdown().await;
     }
 
+    /// Its place.
+    pub(crate) async fn stop_a_follower(&mut self) -> usize {
+        let leader = self.leader().await.identity().node_id;
+        let follows = |handle: &Option<Handle>| {
+            let handle = handle.as_ref();
+            handle.is_some_and(|handle| handle.identity().node_id != leader)
+        };
+        let at = self.handles.iter().position(follows).unwrap();
+        self.stop(at).await;
+        at
+    }
+
     pub(crate) async fn restart(&mut self, at: usize) {
         let replica = self.benches[at].open().unwrap();
         let handle = self.start(replica, First::Join).await;
@@ -347,13 +359,7 @@ fn a_forwarded_write_whose_answer_is_lost_is_done_once() {
 fn a_node_that_was_away_catches_up_from_the_log() {
     run(async {
         let mut nodes = Nodes::form(3, &settings()).await;
-        let leader = nodes.leader().await.identity().node_id;
-        let away = nodes
-            .handles
-            .iter()
-            .position(|handle| handle.as_ref().unwrap().identity().node_id != leader)
-            .unwrap();
-        nodes.stop(away).await;
+        let away = nodes.stop_a_follower().await;
         for n in 0..20 {
             let running = nodes.running();
             running[n % 2]
@@ -415,13 +421,7 @@ fn a_node_that_is_far_behind_gets_a_snapshot_and_goes_on_where_it_broke_off() {
             ..settings()
         };
         let mut nodes = Nodes::form(3, &settings).await;
-        let leader = nodes.leader().await.identity().node_id;
-        let away = nodes
-            .handles
-            .iter()
-            .position(|handle| handle.as_ref().unwrap().identity().node_id != leader)
-            .unwrap();
-        nodes.stop(away).await;
+        let away = nodes.stop_a_follower().await;
         let writer = nodes.leader().await;
         // The log is shortened by some hundred entries at a time.
         for n in 0..400 {

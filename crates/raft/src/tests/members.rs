@@ -9,9 +9,13 @@ use super::{
     learn, run,
 };
 use crate::{
-    Member, MemberChange, MemberError, Peer, PeerError,
+    Handle, Member, MemberChange, MemberError, Peer, PeerError,
     transport::{Call, Channel},
 };
+
+fn node_id(handle: &Handle) -> u64 {
+    handle.identity().node_id
+}
 
 async fn refusal(nodes: &Nodes, change: MemberChange) -> MemberError {
     let before = nodes.any().membership().members;
@@ -76,12 +80,10 @@ fn a_new_node_takes_the_place_of_a_lost_one() {
     run(async {
         let settings = settings();
         let mut nodes = Nodes::form(3, &settings).await;
-        let leader = nodes.leader().await.identity().node_id;
-        let lost = (0..3)
-            .find(|at| nodes.handles[*at].as_ref().unwrap().identity().node_id != leader)
-            .unwrap();
-        let old = nodes.handles[lost].as_ref().unwrap().identity().node_id;
-        nodes.stop(lost).await;
+        let before: Vec<u64> = nodes.running().iter().map(node_id).collect();
+        nodes.stop_a_follower().await;
+        let after: Vec<u64> = nodes.running().iter().map(node_id).collect();
+        let old = *before.iter().find(|id| !after.contains(id)).unwrap();
         nodes
             .leader()
             .await
