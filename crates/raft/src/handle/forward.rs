@@ -13,7 +13,7 @@ use memorygate_core::{
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Applied, BarrierError, Handle, ProposeError, Stopped, encoded};
+use super::{Applied, BarrierError, Handle, ProposeError, encoded};
 use crate::{
     message,
     transport::{Call, Peer, TransportError},
@@ -44,10 +44,10 @@ impl Handle {
         // Why an attempt that may have been appended to a log had no answer.
         let mut lost_sight = None;
         loop {
-            self.check_running()
-                .map_err(|Stopped { reason }| ProposeError::Stopped { reason })?;
             let proposed = match self.other_leader() {
+                // A node that has stopped refuses it here.
                 None => self.propose_here(&mut envelope).await,
+                Some(_) if !self.is_running() => self.propose_here(&mut envelope).await,
                 Some(leader) => {
                     let forwarded = self.propose_there(&envelope, &leader, deadline).await;
                     if let Err(ProposeError::Unknown { reason }) = &forwarded

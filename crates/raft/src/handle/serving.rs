@@ -45,9 +45,10 @@ impl From<ReceiveError> for PeerError {
         let reason = error.to_string();
         match error {
             ReceiveError::Malformed(_) | ReceiveError::Chunk { .. } => Self::Refused { reason },
-            ReceiveError::Refused { .. } | ReceiveError::Silence | ReceiveError::Io(_) => {
-                Self::Failed { reason }
-            }
+            ReceiveError::Refused { .. }
+            | ReceiveError::Short { .. }
+            | ReceiveError::Silence
+            | ReceiveError::Io(_) => Self::Failed { reason },
         }
     }
 }

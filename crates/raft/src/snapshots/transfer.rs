@@ -208,6 +208,13 @@ pub(crate) enum ReceiveError {
     Chunk { reason: String },
     #[error("snapshot broke off: no message within {SILENCE_MAX:?}")]
     Silence,
+    /// What there is stays for the next attempt.
+    #[error("snapshot broke off: {name} has {actual} of {expected} bytes")]
+    Short {
+        name: String,
+        actual: u64,
+        expected: u64,
+    },
     #[error("snapshot is not acceptable: {reason}")]
     Refused { reason: String },
     #[error("receive a snapshot: {0}")]
@@ -345,6 +352,17 @@ impl Receiving {
     /// blocks.
     pub(crate) fn finish(self, snapshots: &Snapshots) -> Result<Arc<SnapshotFiles>, ReceiveError> {
         drop(self.open);
+        // A connection that broke off ends like one that is done.
+        for part in &self.manifest.parts {
+            let actual = fs::metadata(self.staged.join(&part.name)).map_or(0, |there| there.len());
+            if actual < part.bytes {
+                return Err(ReceiveError::Short {
+                    name: part.name.clone(),
+                    actual,
+                    expected: part.bytes,
+                });
+            }
+        }
         self.manifest.write(&self.staged)?;
         let refused = |reason: String| ReceiveError::Refused { reason };
         let received = snapshots.received(&self.staged);

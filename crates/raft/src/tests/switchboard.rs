@@ -176,8 +176,8 @@ impl Transport for Line {
                     }
                 }
                 async move {
-                    if !passes {
-                        // The other end sees silence, not an end.
+                    if !passes && channel == Channel::Append {
+                        // The other end sees silence; of a snapshot, an end.
                         sleep(Duration::from_secs(3600)).await;
                     }
                     passes
