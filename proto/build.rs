@@ -5,7 +5,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["memorygate/v1/memorygate.proto"];
+    let files = [
+        "memorygate/v1/memorygate.proto",
+        "memorygate/v1/cluster.proto",
+    ];
     let peer_files = ["memorygate/peer/v1/peer.proto"];
     for file in files.iter().chain(&peer_files) {
         println!("cargo::rerun-if-changed={file}");

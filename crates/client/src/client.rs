@@ -243,6 +243,7 @@ impl Client {
             key: get.key.to_string(),
             reader: Some(reader.to_wire()),
             at_least: self.at_least(get.freshness)?.map(Position::to_wire),
+            linearizable: false,
         };
         let reply: v1::GetResponse = match self.call(&call::GET, request, None).await {
             Ok(reply) => reply,
@@ -340,6 +341,7 @@ impl Client {
         let request = v1::StatsRequest {
             namespace,
             at_least: self.at_least(freshness)?.map(Position::to_wire),
+            linearizable: false,
         };
         let reply = self.call(&call::STATS, request, None).await?;
         let stats = read(&call::STATS, Stats::from_wire(reply))?;
