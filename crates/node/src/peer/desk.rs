@@ -282,6 +282,34 @@ impl peer_server::Peer for Service {
             },
         }))
     }
+
+    async fn status(
+        &self,
+        _: Request<memorygate_proto::peer::StatusRequest>,
+    ) -> Result<Response<memorygate_proto::peer::StatusResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn digest(
+        &self,
+        _: Request<memorygate_proto::peer::DigestRequest>,
+    ) -> Result<Response<memorygate_proto::peer::DigestResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn drain(
+        &self,
+        _: Request<memorygate_proto::peer::DrainRequest>,
+    ) -> Result<Response<memorygate_proto::peer::DrainResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn alarm(
+        &self,
+        _: Request<memorygate_proto::peer::AlarmRequest>,
+    ) -> Result<Response<memorygate_proto::peer::AlarmResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
 }
 
 /// Serves until what it returns is dropped. Connections end with what they carry.
