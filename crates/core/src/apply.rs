@@ -49,6 +49,8 @@ pub enum Outcome {
         #[n(0)]
         removed: u32,
     },
+    #[n(3)]
+    Marked,
 }
 
 /// Why a command changed nothing. Every replica decides the same.
@@ -168,6 +170,7 @@ fn run<R: Read>(
         Command::Forget(command) => command.apply(tx, context),
         Command::Link(command) => command.apply(tx, context),
         Command::Expire(command) => command.apply(tx, context),
+        Command::Mark(command) => Ok(Ok(command.apply())),
     }
 }
 

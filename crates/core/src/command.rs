@@ -9,13 +9,14 @@ pub mod feedback;
 pub mod forget;
 pub mod learn;
 pub mod link;
+pub mod mark;
 pub mod update;
 
 use minicbor::{Decode, Encode};
 
 pub use self::{
     expire::Expire, feedback::GiveFeedback, forget::Forget, learn::Learn, link::SetLink,
-    update::Update,
+    mark::Mark, update::Update,
 };
 use crate::{memory::Invalid, request::RequestId, time::TimeMs};
 
@@ -33,6 +34,8 @@ pub enum Command {
     Link(#[n(0)] SetLink),
     #[n(5)]
     Expire(#[n(0)] Expire),
+    #[n(6)]
+    Mark(#[n(0)] Mark),
 }
 
 impl Command {
@@ -45,6 +48,7 @@ impl Command {
             Self::Forget(_) => "forget",
             Self::Link(_) => "link",
             Self::Expire(_) => "expire",
+            Self::Mark(_) => "mark",
         }
     }
 
@@ -55,7 +59,7 @@ impl Command {
             Self::Update(command) => command.check(),
             Self::Feedback(command) => command.check(),
             Self::Forget(command) => command.check(),
-            Self::Link(_) | Self::Expire(_) => Ok(()),
+            Self::Link(_) | Self::Expire(_) | Self::Mark(_) => Ok(()),
         }
     }
 }

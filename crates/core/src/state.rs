@@ -9,11 +9,12 @@
 //! A row is a [`RowKey`] and bytes. Storage knows how a key is laid out on disk and nothing of what
 //! is in the bytes; this module knows what is in them and nothing of disks.
 
+mod digests;
 mod rows;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub use self::rows::Rows;
+pub use self::{digests::Digests, rows::Rows};
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
@@ -52,6 +53,20 @@ pub enum RowKey {
     /// The first answer to a request, see [`crate::apply::Reply`].
     #[n(6)]
     Request(#[n(0)] RequestId),
+}
+
+impl RowKey {
+    /// The namespace that the row belongs to, if any.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Self::Namespace(namespace)
+            | Self::Memory(namespace, _)
+            | Self::Embedding(namespace, _)
+            | Self::Expiry(_, namespace, _) => Some(namespace),
+            Self::Session(place) => Some(&place.namespace),
+            Self::Clock | Self::Request(_) => None,
+        }
+    }
 }
 
 /// Where a memory stands in its session: by when it happened, then by when it was learned.
@@ -511,6 +526,13 @@ impl StateDigest {
     pub fn remove(&mut self, key: &RowKey, value: &[u8]) {
         for (lane, part) in self.0.iter_mut().zip(row_hash(key, value)) {
             *lane = lane.wrapping_sub(part);
+        }
+    }
+
+    /// Adds the rows of another set, which has none in common with this one.
+    pub fn merge(&mut self, other: Self) {
+        for (lane, part) in self.0.iter_mut().zip(other.0) {
+            *lane = lane.wrapping_add(part);
         }
     }
 }

@@ -58,7 +58,7 @@ impl Log {
     fn learn(&mut self, experience: Experience) -> Learned {
         match self.run(learn(vec![experience])).unwrap() {
             Outcome::Learned(learned) => learned[0],
-            other @ (Outcome::Mutated { .. } | Outcome::Expired { .. }) => {
+            other @ (Outcome::Mutated { .. } | Outcome::Expired { .. } | Outcome::Marked) => {
                 panic!("learned, but got {other:?}")
             }
         }

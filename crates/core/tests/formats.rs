@@ -5,14 +5,14 @@
 
 use memorygate_core::{
     apply::{Outcome, Rejection, Reply, Target},
-    command::{Command, Envelope, GiveFeedback, learn::Learned},
+    command::{Command, Envelope, GiveFeedback, Mark, learn::Learned},
     embedding::{DIMENSION, Embedding, ModelId, STATE_BYTES, TokenStates, Window},
     key::Key,
     memory::{Created, Feedback, Link, Memory, Relation},
     name::{Domain, Name, Namespace},
     request::RequestId,
     scope::{Reader, Scope},
-    state::{Clock, NamespaceInfo, RowKey, SessionPlace, StateDigest},
+    state::{Clock, Digests, NamespaceInfo, RowKey, SessionPlace, StateDigest},
     time::TimeMs,
 };
 use minicbor::{Decode, Encode};
@@ -184,6 +184,48 @@ fn the_row_keys() {
         }),
         "82068182015000000000000000000000000000000000",
     );
+}
+
+#[test]
+fn the_marker() {
+    let envelope = Envelope {
+        time: TimeMs(5),
+        request: None,
+        command: Command::Mark(Mark {}),
+    };
+    assert_eq!(hex(&envelope.to_bytes()), "018305f682068180");
+    assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
+    let result = Ok(Outcome::Marked);
+    check(&Reply { index: 4, result }, "82048200820380");
+}
+
+#[test]
+fn digests_tell_namespaces_apart_and_sum_up() {
+    let named = |name: &str| Namespace::parse(name).unwrap();
+    let rows = [
+        (RowKey::Clock, "1"),
+        (RowKey::Namespace(named("a")), "2"),
+        (RowKey::Memory(named("a"), Key([1; 16])), "3"),
+        (RowKey::Memory(named("b"), Key([1; 16])), "3"),
+    ];
+    let of = |rows: &[(RowKey, &str)]| {
+        let mut digests = Digests::default();
+        for (key, value) in rows {
+            digests.add(key, value.as_bytes());
+        }
+        digests
+    };
+    let (before, mut flipped) = (of(&rows), rows.clone());
+    assert_eq!(before.rows, 4);
+    let mut sum = StateDigest::default();
+    before.by_name().values().for_each(|part| sum.merge(*part));
+    assert_eq!(sum, before.all);
+    flipped[3].1 = "2";
+    let after = of(&flipped);
+    let differ = |name: &str| before.by_name()[name] != after.by_name()[name];
+    assert!(differ("b") && !differ("a") && !differ(Digests::OUTSIDE));
+    assert_ne!(before.all, after.all);
+    assert!(Namespace::parse(Digests::OUTSIDE).is_err());
 }
 
 /// Long, so its hash is frozen instead.

@@ -1,5 +1,6 @@
 //! How the rest of the node uses the replicated log, and what keeps it running.
 
+mod digests;
 mod forward;
 pub(crate) mod members;
 pub(crate) mod serving;
@@ -82,6 +83,8 @@ struct Shared {
     snapshot: AsyncMutex<()>,
     /// And one is received at a time.
     receiving: AsyncMutex<()>,
+    /// The state is read whole by one at a time.
+    reading: Arc<AsyncMutex<()>>,
     /// Members are changed one by one.
     member_change: AsyncMutex<()>,
     /// Log bytes, since the start, when the last snapshot was built.
@@ -256,6 +259,7 @@ impl Handle {
             settings,
             snapshot: AsyncMutex::new(()),
             receiving: AsyncMutex::new(()),
+            reading: Arc::default(),
             member_change: AsyncMutex::new(()),
             snapshot_at_bytes: AtomicU64::new(0),
             snapshot_keeper: AsyncMutex::new(None),

@@ -57,7 +57,7 @@ pub use self::{
     observer::{NoObserver, Observer},
     replica::{First, Open, Replica, StartError},
     settings::Settings,
-    state::{Changed, Journal, State, StateSnapshot, StoredMemory},
+    state::{Changed, DigestError, Journal, State, StateDigests, StateSnapshot, StoredMemory},
     transport::{NoTransport, Peer, Transport, TransportError},
 };
 

@@ -12,6 +12,7 @@
 //! cannot, stops the node; nothing is ever skipped.
 
 pub(crate) mod generation;
+mod marks;
 mod rows;
 mod snapshot;
 
@@ -27,7 +28,7 @@ use std::{
 
 use memorygate_core::{
     apply::apply,
-    command::{DecodeError, Envelope},
+    command::{Command, DecodeError, Envelope},
     state::{ReadError, Transaction},
     time::TimeMs,
 };
@@ -35,9 +36,11 @@ use openraft::EntryPayload;
 use rocksdb::{WriteBatch, checkpoint::Checkpoint};
 use tokio::sync::watch;
 
+pub use self::marks::{DigestError, StateDigests};
 pub use self::snapshot::{Changed, Journal, StateSnapshot, StoredMemory};
 use self::{
     generation::{Generation, Root},
+    marks::Marks,
     rows::Rows,
 };
 use crate::{
@@ -74,6 +77,7 @@ struct Inner {
     /// Positions up to here nobody will ask the journal for.
     journal_unneeded: AtomicU64,
     journal_positions_max: u64,
+    marks: Marks,
     sink: OnceLock<Arc<dyn EffectsSink>>,
     observer: Arc<dyn Observer>,
     alarm: Alarm,
@@ -86,6 +90,14 @@ struct Writer {
     applied: Applied,
     membership: StoredMembership,
     journal_floor: u64,
+}
+
+/// What applying some entries gave.
+struct Batch {
+    answers: Vec<Answer>,
+    effects: Effects,
+    /// Whether the last of them is a marker.
+    is_marked: bool,
 }
 
 /// What a state is opened with.
@@ -197,6 +209,7 @@ impl State {
                 durable: AtomicU64::new(0),
                 journal_unneeded: AtomicU64::new(0),
                 journal_positions_max: settings.journal_positions_max,
+                marks: Marks::default(),
                 sink: OnceLock::new(),
                 observer,
                 alarm,
@@ -216,28 +229,47 @@ impl State {
         (writer.applied.log_id, writer.membership.clone())
     }
 
-    /// Applies committed entries in one batch and tells the sink. One answer an entry, in order.
+    /// Applies committed entries in one batch, or in several that end with a marker, and tells the
+    /// sink. One answer an entry, in order.
     ///
-    /// An error has raised the alarm, and nothing of the batch is stored.
+    /// An error has raised the alarm, and nothing of its batch is stored.
     pub(crate) fn apply(&self, entries: &[Entry]) -> io::Result<Vec<Answer>> {
         if let Some(fatal) = self.inner.alarm.raised() {
             return Err(io::Error::other(fatal.to_string()));
         }
-        let started = Instant::now();
-        let mut writer = self.writer();
-        let (answers, effects) = self.apply_batch(&mut writer, entries).map_err(|error| {
-            let fatal = self.inner.alarm.raise(error.kind(), error.to_string());
-            io::Error::other(fatal.to_string())
-        })?;
-        drop(writer);
-        self.inner
-            .observer
-            .applied(entries.len(), started.elapsed());
-        self.show(effects.snapshot.clone());
-        if let Some(sink) = self.inner.sink.get() {
-            sink.publish(effects);
+        let mut answers = Vec::with_capacity(entries.len());
+        while answers.len() < entries.len() {
+            let started = Instant::now();
+            let mut writer = self.writer();
+            let batch = self.apply_batch(&mut writer, &entries[answers.len()..]);
+            let batch = batch.map_err(|error| {
+                let fatal = self.inner.alarm.raise(error.kind(), error.to_string());
+                io::Error::other(fatal.to_string())
+            })?;
+            drop(writer);
+            self.inner
+                .observer
+                .applied(batch.answers.len(), started.elapsed());
+            self.inner.marks.forget_old();
+            if batch.is_marked {
+                self.inner.marks.keep(batch.effects.snapshot.clone());
+            }
+            self.show(batch.effects.snapshot.clone());
+            if let Some(sink) = self.inner.sink.get() {
+                sink.publish(batch.effects);
+            }
+            answers.extend(batch.answers);
         }
         Ok(answers)
+    }
+
+    /// The digests of all rows as of the marker at `position`, which was applied. It blocks.
+    pub(crate) fn digests_at(
+        &self,
+        position: u64,
+        go_on: impl Fn() -> Result<(), crate::Stopped>,
+    ) -> Result<Arc<StateDigests>, DigestError> {
+        self.inner.marks.digests(position, go_on)
     }
 
     /// Makes sure that the state survives a power cut up to `position`, and says how far it does.
@@ -305,6 +337,7 @@ impl State {
         *writer = next;
         drop(writer);
         let position = snapshot.position();
+        self.inner.marks.installed(position);
         self.inner.durable.fetch_max(position, Ordering::AcqRel);
         self.show(snapshot.clone());
         if let Some(sink) = self.inner.sink.get() {
@@ -313,11 +346,8 @@ impl State {
         Ok(())
     }
 
-    fn apply_batch(
-        &self,
-        writer: &mut Writer,
-        entries: &[Entry],
-    ) -> Result<(Vec<Answer>, Effects), ApplyError> {
+    /// Applies entries up to the first marker.
+    fn apply_batch(&self, writer: &mut Writer, entries: &[Entry]) -> Result<Batch, ApplyError> {
         let generation = writer.generation.clone();
         let store = generation.store();
         let rows = Rows::new(store, None);
@@ -325,6 +355,7 @@ impl State {
         let mut answers = Vec::with_capacity(entries.len());
         let mut last = writer.applied.log_id;
         let mut membership = None;
+        let mut is_marked = false;
         for entry in entries {
             let index = entry.log_id.index;
             assert!(
@@ -341,12 +372,16 @@ impl State {
                 EntryPayload::Normal(proposal) => {
                     let envelope = Envelope::from_bytes(&proposal.0)
                         .map_err(|source| ApplyError::Undecodable { index, source })?;
+                    is_marked = matches!(envelope.command, Command::Mark(_));
                     let reply = apply(&mut tx, index, &envelope)
                         .map_err(|source| ApplyError::Read { index, source })?;
                     Some(Arc::new(reply))
                 }
             };
             answers.push(Answer(reply));
+            if is_marked {
+                break;
+            }
         }
         let last = last.expect("a batch has an entry");
         let clock = tx.clock().map_err(|source| ApplyError::Read {
@@ -415,7 +450,11 @@ impl State {
             clock,
             snapshot: Arc::new(snapshot),
         };
-        Ok((answers, effects))
+        Ok(Batch {
+            answers,
+            effects,
+            is_marked,
+        })
     }
 
     /// Where the journal begins after the batch that ends at `last`.
@@ -441,6 +480,17 @@ impl State {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.inner.applied.send_replace(position);
+    }
+
+    /// Changes a row behind the back of everything that counts, as a bad disk would.
+    #[cfg(test)]
+    pub(crate) fn overwrite(&self, key: &memorygate_core::state::RowKey, value: &[u8]) {
+        let generation = self.writer().generation.clone();
+        let store = generation.store();
+        let (family, key) = kv::encode(key);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(store.family(family), key, value);
+        store.write(batch, false).expect("the disk takes it");
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod digests;
 mod durability;
 mod faults;
 mod installing;

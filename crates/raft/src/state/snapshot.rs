@@ -8,7 +8,7 @@ use memorygate_core::{
     memory::Memory,
     name::{Name, Namespace},
     scope::Scope,
-    state::{self, NamespaceInfo, Read, ReadError, RowKey, StateDigest},
+    state::{self, Digests, NamespaceInfo, Read, ReadError, RowKey, StateDigest},
     time::TimeMs,
 };
 use rocksdb::Snapshot;
@@ -18,6 +18,9 @@ use crate::{
     kv::{self, Family, applied::Applied, order, tag},
     rocks::Scan,
 };
+
+/// Rows that are read whole before it is looked whether anybody still wants them.
+const LOOK_EVERY_ROWS: u64 = 1_024;
 
 /// The whole state at one position. While it is held, disk space of what was changed since is not
 /// given back, so it should not be kept for long.
@@ -270,16 +273,25 @@ impl StateSnapshot {
 
     /// The digest computed anew from all rows: equal to [`Self::digest`], or the state is damaged.
     pub fn recompute_digest(&self) -> Result<StateDigest, ReadError> {
-        let mut digest = StateDigest::default();
+        Ok(self.digests(|| true)?.all)
+    }
+
+    /// The digests computed anew from all rows; of some of them if `go_on` said no, which is asked
+    /// every [`LOOK_EVERY_ROWS`].
+    pub(super) fn digests(&self, mut go_on: impl FnMut() -> bool) -> Result<Digests, ReadError> {
+        let mut digests = Digests::default();
         let rows = self.rows();
         for (tag, family) in kv::REPLICATED {
             let scan = Scan::everything(rows.snapshot());
             rows.visit(family, (&[tag], &[tag + 1]), scan, |key, value| {
-                digest.add(&key, value);
+                if digests.rows % LOOK_EVERY_ROWS == 0 && !go_on() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                digests.add(&key, value);
                 Ok(ControlFlow::Continue(()))
             })?;
         }
-        Ok(digest)
+        Ok(digests)
     }
 
     pub(super) fn rows(&self) -> Rows<'_> {
