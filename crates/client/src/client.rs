@@ -1,11 +1,12 @@
 //! The client: one method for each call of the API.
 //!
-//! It connects when first used, repeats what is safe to repeat, tells *failed* from *outcome
-//! unknown*, and reads its own writes on any node by the positions that it has seen. It knows
-//! nothing of ranking or storage.
+//! It connects when first used, follows the members of the cluster, repeats what is safe to repeat,
+//! tells *failed* from *outcome unknown*, and reads its own writes on any node by the positions that
+//! it has seen. It knows nothing of ranking or storage.
 
-mod call;
+pub(crate) mod call;
 mod seen;
+mod servers;
 mod settings;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,15 +17,17 @@ use memorygate_proto::v1;
 use prost::Message;
 use rand::Rng as _;
 use tokio_stream::StreamExt as _;
-use tonic::{Request, codegen::http::uri::PathAndQuery};
+use tonic::{Request, Status, codegen::http::uri::PathAndQuery};
 use tonic_prost::ProstCodec;
 
 pub use self::settings::{ENDPOINT_DEFAULT, ENDPOINTS_MAX, Settings};
 use self::{
-    call::{Method, Servers},
+    call::Method,
     seen::Seen,
+    servers::{Choice, Purpose, Servers},
 };
 use crate::{
+    cluster::Cluster,
     error::{Error, Failure, Kind, Outcome, Violations},
     feedback::GiveFeedback,
     forget::Forget,
@@ -67,7 +70,7 @@ pub struct Client {
 
 struct Shared {
     settings: Settings,
-    servers: Servers,
+    servers: Arc<Servers>,
     seen: Seen,
 }
 
@@ -84,8 +87,8 @@ impl Client {
             namespace: settings.namespace.clone(),
             reader: settings.reader.clone(),
             shared: Arc::new(Shared {
+                servers: Arc::new(Servers::new(settings.clone(), endpoints)),
                 settings,
-                servers: Servers::new(endpoints),
                 seen: Seen::default(),
             }),
         })
@@ -128,6 +131,7 @@ impl Client {
     /// one restored from a backup.
     pub fn reset_position(&self) {
         self.shared.seen.reset();
+        self.shared.servers.reset();
     }
 
     /// A new request id. Put it into a request to be able to repeat that request later, even from
@@ -193,7 +197,11 @@ impl Client {
                 Some(batch.to_wire(namespace, id))
             })
         };
-        let (channel, address) = self.shared.servers.channel();
+        let servers = &self.shared.servers;
+        let Choice::Ask(asked) = servers.choose(Purpose::Write, &[]) else {
+            return Err(call::foreign(method));
+        };
+        let channel = asked.server.channel();
         let send = async {
             let path = PathAndQuery::from_static(method.path);
             let codec = ProstCodec::<v1::LearnRequest, v1::LearnStreamResponse>::default();
@@ -202,9 +210,12 @@ impl Client {
                 .await
         };
         let reply = send.await.map_err(|status| {
-            let mut error = Failure::of(method.name, method.mutating, &status).error;
-            error.set_trail(address, 1, None);
-            error
+            let mut failure = Failure::of(method.name, method.mutating, &status);
+            if let Some(trouble) = failure.trouble {
+                servers.failed(&asked.server, Purpose::Write, trouble);
+            }
+            failure.error.set_trail(&asked.server.address, 1, None);
+            failure.error
         })?;
         let reply = read(method, LearnStreamReply::from_wire(reply.into_inner()))?;
         if let Some(position) = reply.position {
@@ -243,7 +254,7 @@ impl Client {
             key: get.key.to_string(),
             reader: Some(reader.to_wire()),
             at_least: self.at_least(get.freshness)?.map(Position::to_wire),
-            linearizable: false,
+            linearizable: get.freshness == Freshness::Linearizable,
         };
         let reply: v1::GetResponse = match self.call(&call::GET, request, None).await {
             Ok(reply) => reply,
@@ -326,22 +337,34 @@ impl Client {
 
     /// What is stored in all namespaces, and where the node that answers stands.
     pub async fn stats(&self) -> Result<Stats, Error> {
-        self.stats_at(String::new(), Freshness::Seen).await
+        self.stats_as_of(None, Freshness::Seen).await
     }
 
     /// The same with the counts of one namespace alone.
     pub async fn stats_of(&self, namespace: &str) -> Result<Stats, Error> {
-        let mut violations = Violations::default();
-        violations.check("namespace", Namespace::parse(namespace));
-        violations.into_result("stats")?;
-        self.stats_at(namespace.to_owned(), Freshness::Seen).await
+        self.stats_as_of(Some(namespace), Freshness::Seen).await
+    }
+
+    /// The same, of one namespace or of all, as recent as asked for.
+    pub async fn stats_as_of(
+        &self,
+        namespace: Option<&str>,
+        freshness: Freshness,
+    ) -> Result<Stats, Error> {
+        if let Some(namespace) = namespace {
+            let mut violations = Violations::default();
+            violations.check("namespace", Namespace::parse(namespace));
+            violations.into_result("stats")?;
+        }
+        self.stats_at(namespace.unwrap_or_default().to_owned(), freshness)
+            .await
     }
 
     async fn stats_at(&self, namespace: String, freshness: Freshness) -> Result<Stats, Error> {
         let request = v1::StatsRequest {
             namespace,
             at_least: self.at_least(freshness)?.map(Position::to_wire),
-            linearizable: false,
+            linearizable: freshness == Freshness::Linearizable,
         };
         let reply = self.call(&call::STATS, request, None).await?;
         let stats = read(&call::STATS, Stats::from_wire(reply))?;
@@ -361,7 +384,51 @@ impl Client {
         Ok(mutation)
     }
 
-    async fn call<Q, R>(
+    /// The operations on the cluster as a whole.
+    pub fn cluster(&self) -> Cluster {
+        Cluster::new(self.clone())
+    }
+
+    /// Asks one server for a stream of answers.
+    pub(crate) async fn stream<Q, R>(
+        &self,
+        method: &Method,
+        request: Q,
+    ) -> Result<impl Stream<Item = Result<R, Error>> + Send + use<Q, R>, Error>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+    {
+        let servers = Arc::clone(&self.shared.servers);
+        let Choice::Ask(asked) = servers.choose(Purpose::Read, &[]) else {
+            return Err(call::foreign(method));
+        };
+        let (name, mutating) = (method.name, method.mutating);
+        let server = Arc::clone(&asked.server);
+        let fail = move |status: Status| {
+            let mut failure = Failure::of(name, mutating, &status);
+            if let Some(trouble) = failure.trouble {
+                servers.failed(&server, Purpose::Read, trouble);
+            }
+            failure.error.set_trail(&server.address, 1, None);
+            failure.error
+        };
+        let path = PathAndQuery::from_static(method.path);
+        let codec = ProstCodec::<Q, R>::default();
+        let mut grpc = call::grpc(asked.server.channel()).await.map_err(&fail)?;
+        let replies = grpc
+            .server_streaming(Request::new(request), path, codec)
+            .await
+            .map_err(&fail)?
+            .into_inner();
+        // The call is open for as long as the stream is.
+        Ok(replies.map_err(move |status| {
+            let _open = &asked;
+            fail(status)
+        }))
+    }
+
+    pub(crate) async fn call<Q, R>(
         &self,
         method: &Method,
         request: Q,
@@ -402,7 +469,7 @@ impl Client {
             .filter(|_| self.shared.settings.read_your_writes);
         match freshness {
             Freshness::Any => Ok(None),
-            Freshness::Seen => Ok(seen),
+            Freshness::Seen | Freshness::Linearizable => Ok(seen),
             Freshness::AtLeast(asked) => match seen {
                 Some(seen) if !seen.is_comparable(&asked) => Err(Error::new(
                     Kind::Restore,
@@ -419,6 +486,7 @@ impl Client {
     /// Notes where an answer stands. One from another cluster is an error: its positions, and so
     /// its request ids, mean nothing here.
     fn note(&self, method: &Method, position: Position) -> Result<(), Error> {
+        self.shared.servers.know_cluster(position.cluster_id);
         self.shared.seen.note(position).map_err(|known| {
             let outcome = if method.mutating {
                 Outcome::Unknown

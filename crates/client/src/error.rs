@@ -229,13 +229,24 @@ impl Error {
     }
 }
 
+/// What is the matter with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// No connection, or it broke.
+    Unreachable,
+    /// It said that it cannot now.
+    Unavailable,
+    /// No answer in the time that it was given.
+    Late,
+}
+
 /// One attempt that did not succeed.
 pub(crate) struct Failure {
     pub(crate) error: Error,
     /// Whether another attempt makes sense at all.
     pub(crate) retryable: bool,
-    /// Whether another endpoint is the better choice for it.
-    pub(crate) elsewhere: bool,
+    /// What is the matter with the server, if another is the better choice for it.
+    pub(crate) trouble: Option<Trouble>,
     /// Whether this answer also settles what became of earlier attempts under the same id.
     pub(crate) final_answer: bool,
 }
@@ -300,7 +311,13 @@ impl Failure {
             // A full queue says when to come back; a full disk, or a quota, does not.
             retryable: kind == Kind::Retry
                 && (code != Code::ResourceExhausted || retry_after.is_some()),
-            elsewhere: transport || code == Code::Unavailable,
+            trouble: if code == Code::DeadlineExceeded {
+                Some(Trouble::Late)
+            } else if transport {
+                Some(Trouble::Unreachable)
+            } else {
+                (code == Code::Unavailable).then_some(Trouble::Unavailable)
+            },
             final_answer: said == Some(Outcome::Failed)
                 && matches!(kind, Kind::Fix | Kind::NotFound | Kind::Conflict)
                 && code != Code::FailedPrecondition,
@@ -320,7 +337,7 @@ impl Failure {
         Self {
             error,
             retryable: true,
-            elsewhere: true,
+            trouble: Some(Trouble::Late),
             final_answer: false,
         }
     }

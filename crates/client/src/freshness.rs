@@ -13,4 +13,8 @@ pub enum Freshness {
     /// This position or later, such as one that another agent handed over; and what this client has
     /// seen.
     AtLeast(Position),
+    /// Everything that anyone was told is done before the read began, whichever node answers. The
+    /// node asks the leader first, and the leader a majority: it costs a round trip between nodes,
+    /// and there is no answer without a majority.
+    Linearizable,
 }

@@ -6,7 +6,8 @@
 //!       │
 //! KnowledgeStore ── InMemoryStore         the same contract without a server
 //!       │
-//!    Client ── retries, request ids, positions ──▶ gRPC
+//!    Client ── members, retries, request ids, positions ──▶ gRPC
+//!       └── Cluster                         an operator's view
 //! ```
 //!
 //! Start with [`Client`] for the plain API, with the gateway for an agent's loop.
@@ -15,6 +16,7 @@
 
 pub mod adapter;
 pub mod client;
+pub mod cluster;
 pub mod conformance;
 pub mod context;
 pub mod error;
@@ -48,6 +50,7 @@ pub use memorygate_core::{
 pub use crate::{
     adapter::{MemoryAdapter, PromptAdapter},
     client::{Client, Settings},
+    cluster::Cluster,
     context::LearningContext,
     error::{Error, Kind, Outcome, Violation},
     experience::Experience,

@@ -112,7 +112,7 @@ impl List {
             page_size: u32::try_from(self.page_size).expect("the page size was checked"),
             page_token: self.page_token.clone(),
             at_least: at_least.map(Position::to_wire),
-            linearizable: false,
+            linearizable: self.freshness == Freshness::Linearizable,
         }
     }
 }

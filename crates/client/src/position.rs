@@ -73,7 +73,7 @@ impl FromStr for Position {
     }
 }
 
-fn parse_cluster_id(text: &str) -> Option<u128> {
+pub(crate) fn parse_cluster_id(text: &str) -> Option<u128> {
     if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }

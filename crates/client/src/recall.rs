@@ -185,7 +185,7 @@ impl Recall {
                 .collect(),
             at_least: at_least.map(Position::to_wire),
             link_hops: self.link_hops,
-            linearizable: false,
+            linearizable: self.freshness == Freshness::Linearizable,
         }
     }
 }

@@ -1,136 +1,110 @@
 //! One call: its attempts, until it is answered, refused for good, or out of time.
 //!
 //! ```text
-//! attempt ──▶ answered ─────────────────────────────────▶ reply
-//!    ▲    └─▶ failed, another attempt may help ─▶ back-off ┐
-//!    │    └─▶ failed for good, or out of time ─▶ error     │
-//!    └──────────── next endpoint, same request id ◀────────┘
+//! attempt ──▶ answered ─────────────────────────────────────────▶ reply
+//!    ▲    └─▶ failed for good, or out of time ─────────────────▶ error
+//!    │    └─▶ failed, another server may do ─▶ next server ─┐
+//!    │                                   └─▶ none ─▶ wait ──┤
+//!    └─────────────────── same request id ◀─────────────────┘
 //! ```
 //!
-//! Reads are repeated because they change nothing, writes because they carry a request id. Once an
+//! A server that fails is left for another at once; after a round of all, the next begins when a
+//! back-off is over, or as soon as the cluster is heard to have a leader. Reads are repeated because they change nothing, writes because they carry a request id. Once an
 //! attempt of a write has an unknown outcome, no later attempt that merely failed makes it known:
 //! only an answer to the request itself does.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use memorygate_core::request::RequestId;
 use prost::Message;
 use rand::Rng as _;
-use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{
-    Request, Status,
-    client::Grpc,
-    codegen::http::uri::PathAndQuery,
-    transport::{Channel, Endpoint},
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout_at},
 };
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 use tonic_prost::ProstCodec;
 use tracing::debug;
 
-use super::settings::Settings;
-use crate::error::{Error, Failure, Outcome};
+use super::{
+    servers::{Choice, Purpose, Servers},
+    settings::Settings,
+};
+use crate::error::{Error, Failure, Kind, Outcome, Trouble};
 
 /// Bytes of one reply: 1,000 memories of 64 KiB content and 16 KiB metadata are 80 MB.
 pub(super) const REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// A call of the API.
-pub(super) struct Method {
-    pub(super) name: &'static str,
+pub(crate) struct Method {
+    pub(crate) name: &'static str,
     pub(super) path: &'static str,
-    pub(super) mutating: bool,
+    pub(crate) mutating: bool,
+    /// Whether it can be repeated after its outcome was unknown.
+    pub(super) is_repeatable: bool,
+}
+
+impl Method {
+    /// What mutates goes to the leader, and so does what only the leader can do.
+    fn purpose(&self) -> Purpose {
+        if self.mutating {
+            Purpose::Write
+        } else {
+            Purpose::Read
+        }
+    }
 }
 
 macro_rules! methods {
-    ($($constant:ident = $name:literal, $rpc:literal, $mutating:literal;)*) => {
-        $(pub(super) const $constant: Method = Method {
+    ($($constant:ident = $name:literal, $rpc:literal, $mutating:literal, $repeatable:literal;)*) => {
+        $(pub(crate) const $constant: Method = Method {
             name: $name,
-            path: concat!("/memorygate.v1.MemoryGate/", $rpc),
+            path: concat!("/memorygate.v1.", $rpc),
             mutating: $mutating,
+            is_repeatable: $repeatable,
         };)*
     };
 }
 
+// Reads change nothing; writes carry a request id; a change of the cluster that is made already is
+// no error. A transfer to nobody in particular and a new snapshot would be done twice.
 methods! {
-    LEARN = "learn", "Learn", true;
-    LEARN_STREAM = "learn stream", "LearnStream", true;
-    RECALL = "recall", "Recall", false;
-    GET = "get", "Get", false;
-    LIST = "list", "List", false;
-    UPDATE = "update", "Update", true;
-    FEEDBACK = "feedback", "Feedback", true;
-    FORGET = "forget", "Forget", true;
-    LINK = "link", "Link", true;
-    STATS = "stats", "Stats", false;
+    LEARN = "learn", "MemoryGate/Learn", true, true;
+    LEARN_STREAM = "learn stream", "MemoryGate/LearnStream", true, false;
+    RECALL = "recall", "MemoryGate/Recall", false, true;
+    GET = "get", "MemoryGate/Get", false, true;
+    LIST = "list", "MemoryGate/List", false, true;
+    UPDATE = "update", "MemoryGate/Update", true, true;
+    FEEDBACK = "feedback", "MemoryGate/Feedback", true, true;
+    FORGET = "forget", "MemoryGate/Forget", true, true;
+    LINK = "link", "MemoryGate/Link", true, true;
+    STATS = "stats", "MemoryGate/Stats", false, true;
+    MEMBERS = "members", "Cluster/Members", false, true;
+    STATUS = "cluster status", "Cluster/Status", false, true;
+    CHANGE_MEMBER = "change of members", "Cluster/ChangeMember", true, true;
+    TRANSFER_LEADER = "transfer of leadership", "Cluster/TransferLeader", true, false;
+    DRAIN = "drain", "Cluster/Drain", true, true;
+    VERIFY = "cluster verify", "Cluster/Verify", false, true;
+    LIST_ALARMS = "list of alarms", "Cluster/ListAlarms", false, true;
+    CLEAR_ALARMS = "clearing of alarms", "Cluster/ClearAlarms", true, true;
+    CREATE_SNAPSHOT = "snapshot", "Cluster/CreateSnapshot", true, false;
+    LIST_SNAPSHOTS = "list of snapshots", "Cluster/ListSnapshots", false, true;
+    SAVE_SNAPSHOT = "snapshot", "Cluster/SaveSnapshot", false, false;
+    VERIFY_SNAPSHOT = "check of the snapshot", "Cluster/VerifySnapshot", false, true;
 }
 
-/// The servers of one cluster, and the one that answered last.
-pub(super) struct Servers {
-    servers: Vec<Server>,
-    current: AtomicUsize,
-}
+/// Of the time that a call has, the part that the first server may take to answer a read while there
+/// are others: one that hangs, or waits for entries that it does not get, is left for another. A
+/// third such server has all the rest.
+const SERVERS_IN_TURN: u32 = 3;
 
-struct Server {
-    address: String,
-    endpoint: Endpoint,
-    /// Connected at its first use, since that wants a runtime.
-    channel: OnceLock<Channel>,
-}
-
-impl Servers {
-    /// `endpoints` is not empty.
-    pub(super) fn new(endpoints: Vec<Endpoint>) -> Self {
-        assert!(
-            !endpoints.is_empty(),
-            "settings without endpoints are refused"
-        );
-        let server = |endpoint: Endpoint| Server {
-            address: endpoint.uri().to_string().trim_end_matches('/').to_owned(),
-            endpoint,
-            channel: OnceLock::new(),
-        };
-        Self {
-            servers: endpoints.into_iter().map(server).collect(),
-            current: AtomicUsize::new(0),
-        }
-    }
-
-    /// The server to ask now, and its place.
-    fn current(&self) -> (usize, &Server) {
-        let at = self.current.load(Ordering::Relaxed) % self.servers.len();
-        (at, &self.servers[at])
-    }
-
-    /// Leaves the server at `from` for the next one, unless someone did so already.
-    fn leave(&self, from: usize) {
-        let next = (from + 1) % self.servers.len();
-        // Losing the race means that another call has moved on: nothing to do.
-        let _ = self
-            .current
-            .compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// Where a call goes that cannot be repeated here, with its address.
-    pub(super) fn channel(&self) -> (Channel, &str) {
-        let (_, server) = self.current();
-        (server.channel(), &server.address)
-    }
-}
-
-impl Server {
-    fn channel(&self) -> Channel {
-        let connect = || self.endpoint.connect_lazy();
-        self.channel.get_or_init(connect).clone()
-    }
-}
+/// Between two rounds of attempts, at least, whatever the settings say: the rounds at a cluster
+/// without a leader are bounded by the deadline alone.
+const WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Runs one call. `id` is the request id that is in `request`, for the error.
 pub(super) async fn call<Q, R>(
-    servers: &Servers,
+    servers: &Arc<Servers>,
     settings: &Settings,
     method: &Method,
     request: Q,
@@ -140,22 +114,57 @@ where
     Q: Message + Clone + 'static,
     R: Message + Default + 'static,
 {
-    let deadline = Instant::now() + settings.timeout;
+    let start = Instant::now();
+    let deadline = start + settings.timeout;
+    let purpose = method.purpose();
     let mut outcome = Outcome::Failed;
-    let mut attempt = 0;
+    let (mut attempt, mut late, mut rounds, mut rounds_counted) = (0, 0, 0, 0);
+    // Those that failed in this round.
+    let mut tried: Vec<u64> = Vec::new();
+    let mut is_counted = false;
+    let mut last = None;
+    let mut better = None;
     loop {
+        let asked = match (servers.choose(purpose, &tried), last.take()) {
+            (Choice::Ask(asked), _) => asked,
+            (Choice::AllForeign, None) | (Choice::AllTried, None) => {
+                return Err(foreign(method));
+            }
+            (Choice::AllForeign, Some(error)) => return Err(error),
+            (Choice::AllTried, Some(error)) => {
+                rounds += 1;
+                rounds_counted += u32::from(is_counted);
+                if rounds_counted >= settings.attempts_max {
+                    return Err(error);
+                }
+                wait(settings, rounds, deadline, error, better.as_mut()).await?;
+                tried.clear();
+                is_counted = false;
+                continue;
+            }
+        };
         attempt += 1;
-        let (at, server) = servers.current();
-        let tried = attempt_once(server.channel(), method, request.clone(), deadline);
-        let failure = match timeout_at(deadline, tried).await {
-            Ok(Ok(reply)) => return Ok(reply),
+        let server = &asked.server;
+        let until = match purpose {
+            Purpose::Read if servers.are_several() && late + 1 < SERVERS_IN_TURN => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                Instant::now() + left / (SERVERS_IN_TURN - late)
+            }
+            Purpose::Read | Purpose::Write => deadline,
+        };
+        let tried_once = attempt_once(server.channel(), method, request.clone(), until);
+        let failure = match timeout_at(until, tried_once).await {
+            Ok(Ok(reply)) => {
+                servers.answered(server);
+                return Ok(reply);
+            }
             Ok(Err(status)) => Failure::of(method.name, method.mutating, &status),
-            Err(_elapsed) => Failure::deadline(method.name, method.mutating, settings.timeout),
+            Err(_elapsed) => Failure::deadline(method.name, method.mutating, start.elapsed()),
         };
         let Failure {
             mut error,
             retryable,
-            elsewhere,
+            trouble,
             final_answer,
         } = failure;
         if error.outcome() == Outcome::Unknown {
@@ -165,19 +174,70 @@ where
             error.set_outcome(outcome);
         }
         error.set_trail(&server.address, attempt, id);
-        if elsewhere {
-            servers.leave(at);
+        better
+            .get_or_insert_with(|| servers.better())
+            .mark_unchanged();
+        if let Some(trouble) = trouble {
+            servers.failed(server, purpose, trouble);
         }
-        if !retryable || attempt >= settings.attempts_max {
+        late += u32::from(trouble == Some(Trouble::Late));
+        let is_repeatable = method.is_repeatable || error.outcome() == Outcome::Failed;
+        if !retryable || !is_repeatable || Instant::now() >= deadline {
             return Err(error);
         }
-        let wait = backoff(settings, attempt).max(error.retry_after().unwrap_or_default());
-        if Instant::now() + wait >= deadline {
-            return Err(error);
+        debug!(%error, attempt, "call is repeated");
+        match trouble {
+            Some(trouble) => {
+                tried.push(server.id);
+                // A cluster that is there is waited for: it elects a leader, a node comes back.
+                // Where nobody answered yet there may be nothing to wait for.
+                is_counted |= !servers.are_several()
+                    || trouble == Trouble::Unreachable && !servers.are_followed();
+                last = Some(error);
+            }
+            // Too much at once: the others would have to hand it on to the same one.
+            None => {
+                rounds += 1;
+                rounds_counted += 1;
+                if rounds_counted >= settings.attempts_max {
+                    return Err(error);
+                }
+                wait(settings, rounds, deadline, error, None).await?;
+            }
         }
-        debug!(%error, attempt, wait_ms = wait.as_millis() as u64, "call is repeated");
-        sleep(wait).await;
     }
+}
+
+/// Waits before the next round, at most until something is heard for which it is worth trying again.
+/// Gives the error back if there is no time left for another round.
+async fn wait(
+    settings: &Settings,
+    rounds: u32,
+    deadline: Instant,
+    error: Error,
+    better: Option<&mut watch::Receiver<u64>>,
+) -> Result<(), Error> {
+    let wait = backoff(settings, rounds)
+        .max(error.retry_after().unwrap_or_default())
+        .max(WAIT_MIN);
+    let until = Instant::now() + wait;
+    if until >= deadline {
+        return Err(error);
+    }
+    match better {
+        // It ends with the servers alone, and those outlive this call.
+        Some(better) => drop(timeout_at(until, better.changed()).await),
+        None => sleep_until(until).await,
+    }
+    Ok(())
+}
+
+/// Nothing was sent, because there is nobody to send it to.
+pub(super) fn foreign(method: &Method) -> Error {
+    let message = "every endpoint is of another cluster than this client has seen: check the \
+                   endpoints, or forget what was seen (`Client::reset_position`) if the cluster was \
+                   restored from a backup";
+    Error::new(Kind::Restore, Outcome::Failed, method.name, message)
 }
 
 async fn attempt_once<Q, R>(
@@ -234,19 +294,5 @@ mod tests {
             assert!((1000..=2000).contains(&ms(10)));
             assert!((1000..=2000).contains(&ms(u32::MAX)));
         }
-    }
-
-    #[test]
-    fn servers_are_left_in_turn_and_only_once_by_those_who_failed_together() {
-        let endpoint = |i: u16| Endpoint::from_shared(format!("http://n{i}:1")).unwrap();
-        let servers = Servers::new((0..3).map(endpoint).collect());
-        let address = || servers.current().1.address.clone();
-        assert_eq!(address(), "http://n0:1");
-        servers.leave(0);
-        servers.leave(0);
-        assert_eq!(address(), "http://n1:1");
-        servers.leave(1);
-        servers.leave(2);
-        assert_eq!(address(), "http://n0:1");
     }
 }

@@ -18,7 +18,8 @@ pub const ENDPOINTS_MAX: usize = 64;
 /// Settings of a [`Client`](crate::Client). Start from [`Settings::new`] and change what differs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `http://HOST:PORT`, or `HOST:PORT`; the first that answers is used until it does not.
+    /// `http://HOST:PORT`, or `HOST:PORT`: where to begin. Without `follow_members`, the first that
+    /// answers is used until it does not.
     pub endpoints: Vec<String>,
     /// Of requests that name none. Default: `default`.
     pub namespace: String,
@@ -28,18 +29,24 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long one connection attempt may take. Default: 2 s.
     pub connect_timeout: Duration,
-    /// How often one call is tried, at most. Default: 8, which with the back-off below rides
-    /// through some seven seconds without a server.
+    /// How often one call is tried at each server, at most. Default: 8, which with the back-off
+    /// below rides through some seven seconds without a server. A cluster of several nodes that has
+    /// answered is waited for until the call's time is over, as while it elects a leader.
     pub attempts_max: u32,
     /// Wait before the second attempt; doubled for each further one, with jitter. Default: 100 ms.
     pub backoff_initial: Duration,
     /// The longest such wait. Default: 2 s.
     pub backoff_max: Duration,
     /// While a call is open, the connection is probed this often, so that a host that vanished
-    /// without a word is noticed. Default: 5 s.
+    /// without a word is noticed: within twice this time. Default: 2 s.
     pub keep_alive: Duration,
     /// Whether reads are at least as recent as what this client has seen. Default: true.
     pub read_your_writes: bool,
+    /// Whether to learn the members of the cluster from the endpoints: writes go to the leader,
+    /// reads are spread over the members. Switch it off to talk to the endpoints alone, such as a
+    /// load balancer that is meant to choose. Members that cannot be reached from here are left
+    /// alone in either case. Default: true.
+    pub follow_members: bool,
 }
 
 impl Settings {
@@ -53,8 +60,9 @@ impl Settings {
             attempts_max: 8,
             backoff_initial: Duration::from_millis(100),
             backoff_max: Duration::from_secs(2),
-            keep_alive: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(2),
             read_your_writes: true,
+            follow_members: true,
         }
     }
 
@@ -94,7 +102,7 @@ impl Settings {
         Ok(endpoints)
     }
 
-    fn endpoint(&self, address: &str) -> Result<Endpoint, Error> {
+    pub(super) fn endpoint(&self, address: &str) -> Result<Endpoint, Error> {
         let refuse = |why: &str| {
             let message = format!("endpoint {address:?} {why}");
             Error::new(Kind::Fix, Outcome::Failed, "connect", message)

@@ -1,6 +1,8 @@
 //! A server on loopback that keeps what it is told in an in-memory store, fails when asked to, and
 //! notes what it was asked.
 
+pub(crate) mod cluster;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -43,7 +45,11 @@ pub(crate) struct Fake {
     pub(crate) store: InMemoryStore,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     calls: Arc<Mutex<Vec<Call>>>,
+    /// What it does with a call for which no fault was ordered.
+    rule: Option<Arc<Rule>>,
 }
+
+type Rule = dyn Fn(&Call) -> Fault + Send + Sync;
 
 /// A call that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,7 @@ pub(crate) struct Call {
     /// Empty for reads.
     pub(crate) request_id: String,
     pub(crate) at_least: Option<u64>,
+    pub(crate) linearizable: bool,
 }
 
 impl Fake {
@@ -90,20 +97,22 @@ impl Fake {
         &self,
         name: &'static str,
         request_id: &str,
-        at_least: Option<v1::Position>,
+        (at_least, linearizable): (Option<v1::Position>, bool),
         run: impl FnOnce(&InMemoryStore, Freshness) -> Result<R, Error>,
     ) -> Result<Response<R>, Status> {
         let call = Call {
             name,
             request_id: request_id.to_owned(),
             at_least: at_least.as_ref().map(|p| p.index),
+            linearizable,
         };
-        self.calls.lock().unwrap().push(call);
+        self.calls.lock().unwrap().push(call.clone());
         let freshness = match at_least {
             None => Freshness::Any,
             Some(p) => Freshness::AtLeast(position(p)),
         };
         let fault = self.faults.lock().unwrap().pop_front();
+        let fault = fault.or_else(|| Some(self.rule.as_ref()?(&call)));
         match fault {
             None | Some(Fault::Pass) => run(&self.store, freshness)
                 .map(Response::new)
@@ -130,8 +139,10 @@ impl MemoryGate for Fake {
     ) -> Result<Response<v1::LearnResponse>, Status> {
         let request = request.into_inner();
         let id = request.request_id.clone();
-        self.answer("learn", &id, None, |store, _| learn(store, request))
-            .await
+        self.answer("learn", &id, (None, false), |store, _| {
+            learn(store, request)
+        })
+        .await
     }
 
     async fn learn_stream(
@@ -144,7 +155,9 @@ impl MemoryGate for Fake {
             let batch = batch?;
             let id = batch.request_id.clone();
             let reply = self
-                .answer("learn_stream", &id, None, |store, _| learn(store, batch))
+                .answer("learn_stream", &id, (None, false), |store, _| {
+                    learn(store, batch)
+                })
                 .await?
                 .into_inner();
             answer.batches += 1;
@@ -166,7 +179,8 @@ impl MemoryGate for Fake {
     ) -> Result<Response<v1::RecallResponse>, Status> {
         let mut request = request.into_inner();
         let at_least = request.at_least.take();
-        self.answer("recall", "", at_least, |store, freshness| {
+        let read = (at_least, request.linearizable);
+        self.answer("recall", "", read, |store, freshness| {
             let recall = Recall {
                 namespace: Some(request.namespace.clone()),
                 query: request.query,
@@ -195,7 +209,8 @@ impl MemoryGate for Fake {
         let mut request = request.into_inner();
         let at_least = request.at_least.take();
         let key = request.key.parse().unwrap();
-        self.answer("get", "", at_least, |store, freshness| {
+        let read = (at_least, request.linearizable);
+        self.answer("get", "", read, |store, freshness| {
             let get = Get {
                 reader: request.reader.map(reader),
                 ..Get::new(key)
@@ -225,7 +240,8 @@ impl MemoryGate for Fake {
     ) -> Result<Response<v1::ListResponse>, Status> {
         let mut request = request.into_inner();
         let at_least = request.at_least.take();
-        self.answer("list", "", at_least, |store, freshness| {
+        let read = (at_least, request.linearizable);
+        self.answer("list", "", read, |store, freshness| {
             let list = List {
                 namespace: Some(request.namespace.clone()),
                 reader: request.reader.map(reader),
@@ -250,7 +266,7 @@ impl MemoryGate for Fake {
     ) -> Result<Response<v1::MutationResponse>, Status> {
         let r = request.into_inner();
         let id = r.request_id.clone();
-        self.answer("update", &id, None, |store, _| {
+        self.answer("update", &id, (None, false), |store, _| {
             let mut update = Update::new(r.key.parse().unwrap())
                 .namespace(r.namespace)
                 .reader(r.reader.map(reader).unwrap_or_default())
@@ -276,7 +292,7 @@ impl MemoryGate for Fake {
     ) -> Result<Response<v1::MutationResponse>, Status> {
         let r = request.into_inner();
         let id = r.request_id.clone();
-        self.answer("feedback", &id, None, |store, _| {
+        self.answer("feedback", &id, (None, false), |store, _| {
             let mut feedback = GiveFeedback::new(r.key.parse().unwrap(), r.score)
                 .reason(r.reason)
                 .namespace(r.namespace)
@@ -294,7 +310,7 @@ impl MemoryGate for Fake {
     ) -> Result<Response<v1::MutationResponse>, Status> {
         let r = request.into_inner();
         let id = r.request_id.clone();
-        self.answer("forget", &id, None, |store, _| {
+        self.answer("forget", &id, (None, false), |store, _| {
             let mut forget = Forget::new(r.key.parse().unwrap())
                 .namespace(r.namespace)
                 .reader(r.reader.map(reader).unwrap_or_default())
@@ -311,7 +327,7 @@ impl MemoryGate for Fake {
     ) -> Result<Response<v1::MutationResponse>, Status> {
         let r = request.into_inner();
         let id = r.request_id.clone();
-        self.answer("link", &id, None, |store, _| {
+        self.answer("link", &id, (None, false), |store, _| {
             let end = link(&r.target.unwrap());
             let mut set = SetLink::new(r.key.parse().unwrap(), end.relation, end.target)
                 .namespace(r.namespace)
@@ -327,7 +343,21 @@ impl MemoryGate for Fake {
         &self,
         request: Request<v1::StatsRequest>,
     ) -> Result<Response<v1::StatsResponse>, Status> {
-        let namespace = name(request.into_inner().namespace);
+        let request = request.into_inner();
+        if let Some(rule) = &self.rule {
+            let call = Call {
+                name: "stats",
+                request_id: String::new(),
+                at_least: request.at_least.as_ref().map(|p| p.index),
+                linearizable: request.linearizable,
+            };
+            match rule(&call) {
+                Fault::Hang => std::future::pending().await,
+                Fault::Status(status) => return Err(status),
+                Fault::Pass | Fault::Afterwards(_) | Fault::Empty => {}
+            }
+        }
+        let namespace = name(request.namespace);
         let stats = self
             .store
             .stats(namespace.as_deref())
@@ -431,7 +461,7 @@ fn time(t: Timestamp) -> TimeMs {
     TimeMs(t.seconds * 1000 + i64::from(t.nanos) / 1_000_000)
 }
 
-fn timestamp(t: TimeMs) -> Timestamp {
+pub(crate) fn timestamp(t: TimeMs) -> Timestamp {
     Timestamp {
         seconds: t.0.div_euclid(1000),
         nanos: i32::try_from(t.0.rem_euclid(1000)).unwrap() * 1_000_000,
@@ -510,7 +540,7 @@ fn position(wire: v1::Position) -> Position {
     }
 }
 
-fn wire_position(position: Position) -> v1::Position {
+pub(crate) fn wire_position(position: Position) -> v1::Position {
     v1::Position {
         cluster_id: format!("{:032x}", position.cluster_id),
         group: position.group,

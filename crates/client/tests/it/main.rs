@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
 mod cli;
+mod cluster;
 mod examples;
 mod fake;
 mod stores;
