@@ -2,8 +2,9 @@
 //!
 //! | file | decides |
 //! | --- | --- |
-//! | `quality`, `corpus`, `latency`, `embed`, `durability` | one question each |
+//! | `quality`, `corpus`, `latency`, `embed`, `durability`, `cluster`, `failover`, `catchup` | one question each |
 //! | `server` | how a server is started, stopped and killed |
+//! | `contest`, `rpc` | three servers as a cluster, three of etcd beside them, and the same calls to both |
 //! | `teach`, `retriever` | how it is filled, and by which parts of the ranking it answers |
 //! | `dialogue`, `lessons` | what is learned and asked: from files, or made up from a seed |
 //! | `statistics`, `report`, `machine` | what is computed of it, and how it is shown |
@@ -17,10 +18,14 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+mod catchup;
+mod cluster;
+mod contest;
 mod corpus;
 mod dialogue;
 mod durability;
 mod embed;
+mod failover;
 mod latency;
 mod lessons;
 mod machine;
@@ -30,6 +35,7 @@ mod progress;
 mod quality;
 mod report;
 mod retriever;
+mod rpc;
 mod server;
 mod statistics;
 mod teach;
@@ -64,6 +70,12 @@ enum Bench {
     Embed(embed::Arguments),
     /// Is everything that was acknowledged there after the server was killed?
     Durability(durability::Arguments),
+    /// How fast do three nodes acknowledge writes and answer reads, compared to etcd?
+    Cluster(cluster::Arguments),
+    /// For how long is no write acknowledged when the leader is killed, compared to etcd?
+    Failover(failover::Arguments),
+    /// How soon does a node that lost its disk serve reads again, and what do others feel of it?
+    Catchup(catchup::Arguments),
 }
 
 #[tokio::main]
@@ -107,6 +119,9 @@ async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Report> {
         Bench::Latency(arguments) => latency::run(options, arguments).await,
         Bench::Embed(arguments) => embed::run(options, arguments),
         Bench::Durability(arguments) => durability::run(options, arguments).await,
+        Bench::Cluster(arguments) => cluster::run(options, arguments).await,
+        Bench::Failover(arguments) => failover::run(options, arguments).await,
+        Bench::Catchup(arguments) => catchup::run(options, arguments).await,
     }
 }
 

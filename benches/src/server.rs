@@ -102,6 +102,11 @@ impl Server {
         Err(failure.expect("no attempt returned, so each left its error"))
     }
 
+    /// A server with these settings that is not started yet, for a cluster of several.
+    pub(crate) fn prepare(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::new(&program(options)?, options, settings)
+    }
+
     fn new(program: &Path, options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let variable = |(name, value): &(&str, &str)| {
             let name = format!("MEMORYGATE_{}", name.replace('.', "__").to_uppercase());
@@ -252,6 +257,18 @@ impl Server {
         Ok(Metrics::parse(&metrics::get(own.http, "/metrics").await?))
     }
 
+    pub(crate) fn process_id(&self) -> anyhow::Result<u32> {
+        let child = self.own.as_ref().and_then(|own| own.child.as_ref());
+        Ok(child.context("the server does not run")?.id())
+    }
+
+    /// Removes the data of the stopped server, as a disk does that is lost.
+    pub(crate) fn wipe(&mut self) -> anyhow::Result<()> {
+        let own = self.own_mut()?;
+        assert!(own.child.is_none(), "a stopped server is wiped");
+        fs::remove_dir_all(own.data_dir()).context("wipe the server's data")
+    }
+
     /// Memory of the process that is in RAM.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         let child = self.own.as_ref().and_then(|own| own.child.as_ref());
@@ -349,7 +366,7 @@ fn program(options: &Options) -> anyhow::Result<PathBuf> {
 }
 
 /// A loopback address whose port nobody uses at this moment.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     listener.local_addr().context("find a free port")
 }

@@ -163,6 +163,7 @@ fn mirror(backend: &Backend, metrics: &Metrics) {
     metrics
         .proposals_in_flight
         .set(gauge(raft.in_flight as u64));
+    metrics.leader.set(i64::from(backend.raft.is_leader()));
     metrics
         .storage_full
         .set(i64::from(backend.raft.storage_full().is_some()));

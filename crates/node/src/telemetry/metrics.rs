@@ -65,6 +65,7 @@ pub struct Metrics {
     pub positions: IntGaugeVec,
     pub memories: IntGauge,
     pub namespaces: IntGauge,
+    pub leader: IntGauge,
     pub storage_full: IntGauge,
     pub disk_free_bytes: IntGauge,
     pub proposals_in_flight: IntGauge,
@@ -238,6 +239,7 @@ impl Metrics {
             ),
             memories: int_gauge(r, "memorygate_memories", "Memories stored."),
             namespaces: int_gauge(r, "memorygate_namespaces", "Namespaces that hold a memory."),
+            leader: int_gauge(r, "memorygate_leader", "1 while this node leads."),
             storage_full: int_gauge(
                 r,
                 "memorygate_storage_full",
