@@ -2,9 +2,10 @@
 //!
 //! | file | decides |
 //! | --- | --- |
-//! | `quality`, `corpus`, `latency`, `embed`, `durability`, `cluster`, `failover`, `catchup` | one question each |
-//! | `server` | how a server is started, stopped and killed |
-//! | `contest`, `rpc` | three servers as a cluster, three of etcd beside them, and the same calls to both |
+//! | `quality`, `corpus`, `latency`, `embed`, `durability` | one question each about a server |
+//! | `cluster`, `failover`, `catchup`, `forming`, `rolling`, `backup` | one question each about three of them |
+//! | `server`, `nodes` | how one server, and a cluster of them, is started, stopped and killed |
+//! | `contest`, `rpc` | a cluster, three servers of etcd beside it, and the same calls to both |
 //! | `teach`, `retriever` | how it is filled, and by which parts of the ranking it answers |
 //! | `dialogue`, `lessons` | what is learned and asked: from files, or made up from a seed |
 //! | `statistics`, `report`, `machine` | what is computed of it, and how it is shown |
@@ -18,6 +19,7 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+mod backup;
 mod catchup;
 mod cluster;
 mod contest;
@@ -26,15 +28,18 @@ mod dialogue;
 mod durability;
 mod embed;
 mod failover;
+mod forming;
 mod latency;
 mod lessons;
 mod machine;
 mod metrics;
+mod nodes;
 mod options;
 mod progress;
 mod quality;
 mod report;
 mod retriever;
+mod rolling;
 mod rpc;
 mod server;
 mod statistics;
@@ -76,6 +81,12 @@ enum Bench {
     Failover(failover::Arguments),
     /// How soon does a node that lost its disk serve reads again, and what do others feel of it?
     Catchup(catchup::Arguments),
+    /// Does exactly one cluster form, in whatever order its nodes start and are killed?
+    Forming(forming::Arguments),
+    /// Does anybody notice that all nodes are restarted one after another?
+    Rolling(rolling::Arguments),
+    /// Is a snapshot that was saved under load whole, and the same when it is restored?
+    Backup(backup::Arguments),
 }
 
 #[tokio::main]
@@ -122,6 +133,9 @@ async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Report> {
         Bench::Cluster(arguments) => cluster::run(options, arguments).await,
         Bench::Failover(arguments) => failover::run(options, arguments).await,
         Bench::Catchup(arguments) => catchup::run(options, arguments).await,
+        Bench::Forming(arguments) => forming::run(options, arguments).await,
+        Bench::Rolling(arguments) => rolling::run(options, arguments).await,
+        Bench::Backup(arguments) => backup::run(options, arguments).await,
     }
 }
 

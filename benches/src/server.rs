@@ -9,11 +9,12 @@
 //! ```
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -169,6 +170,27 @@ impl Server {
         let child = command.spawn();
         own.child = Some(child.with_context(|| format!("run {}", own.program.display()))?);
         Ok(())
+    }
+
+    /// Whether there is a process that was started and neither killed nor stopped.
+    pub(crate) fn is_spawned(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.child.is_some())
+    }
+
+    /// The data directory of an own server.
+    pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        let own = self.own.as_ref();
+        Ok(own
+            .context("only an own server's directory is known")?
+            .data_dir())
+    }
+
+    /// Runs another verb of the server's program to its end.
+    pub(crate) fn run(&self, arguments: &[&OsStr]) -> anyhow::Result<Output> {
+        let own = self.own.as_ref();
+        let own = own.context("only an own server's program is known")?;
+        let output = Command::new(&own.program).args(arguments).output();
+        output.with_context(|| format!("run {}", own.program.display()))
     }
 
     /// Waits until `/readyz` says yes; returns the time since the process was started.
@@ -365,9 +387,12 @@ fn program(options: &Options) -> anyhow::Result<PathBuf> {
     Ok(beside)
 }
 
-/// A loopback address whose port nobody uses at this moment.
+/// An address whose port nobody uses at this moment, on a loopback host of its own, so that no
+/// connection of another process gets the port before it is used.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    let [a, b, c] = rand::random::<[u8; 3]>().map(|byte| byte.clamp(1, 254));
+    let listener =
+        TcpListener::bind((Ipv4Addr::new(127, a, b, c), 0)).context("find a free port")?;
     listener.local_addr().context("find a free port")
 }
 
