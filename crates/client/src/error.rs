@@ -308,8 +308,10 @@ impl Failure {
         error.0.retry_after = retry_after;
         Self {
             error,
-            // A full queue says when to come back; a full disk, or a quota, does not.
+            // A full queue says when to come back; a full disk, or a quota, does not. What needs the
+            // cluster to change first takes longer than a call.
             retryable: kind == Kind::Retry
+                && code != Code::FailedPrecondition
                 && (code != Code::ResourceExhausted || retry_after.is_some()),
             trouble: if code == Code::DeadlineExceeded {
                 Some(Trouble::Late)
@@ -378,9 +380,20 @@ fn kind(code: Code, transport: bool, reason: &str) -> Kind {
         Code::Internal | Code::Unknown if transport => Kind::Retry,
         Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated => Kind::Fix,
         Code::NotFound => Kind::NotFound,
+        // Changes of members are made one after the other, and a learner catches up.
+        Code::Aborted if reason == "CHANGE_IN_PROGRESS" => Kind::Retry,
+        Code::FailedPrecondition if reason == "LAGGING" => Kind::Retry,
+        Code::AlreadyExists if matches!(reason, "ADDRESS_TAKEN" | "MEMBER_EXISTS") => Kind::Fix,
         Code::Aborted | Code::AlreadyExists => Kind::Conflict,
-        // The caller reads what is stored and asks anew under a new id.
-        Code::FailedPrecondition if reason == "REQUEST_ID_EXPIRED" => Kind::Fix,
+        // The caller reads what is stored and asks anew under a new id; or asks for another change.
+        Code::FailedPrecondition
+            if matches!(
+                reason,
+                "REQUEST_ID_EXPIRED" | "NOBODY_THERE" | "FOREIGN_NODE" | "NO_VOTER" | "LAST_VOTER"
+            ) =>
+        {
+            Kind::Fix
+        }
         Code::FailedPrecondition | Code::DataLoss => Kind::Restore,
         Code::Ok | Code::Internal | Code::Unknown | Code::Unimplemented | Code::OutOfRange => {
             Kind::Report

@@ -122,6 +122,11 @@ impl Status {
         let term = |m: &&MemberStatus| m.report.as_ref().map_or(0, |r| r.term);
         self.members.iter().filter(leads).max_by_key(term)
     }
+
+    /// Whether a member reads the log as the cluster writes it.
+    pub fn log_formats_include(&self, report: &Report) -> bool {
+        (report.log_format_min..=report.log_format_max).contains(&self.log_format)
+    }
 }
 
 impl MemberStatus {

@@ -4,19 +4,26 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use memorygate_client::{
-    Client, Error, Filter, Key, Reader, RequestId, Settings, TimeMs,
+    Client, Error, Filter, Freshness, Key, Reader, RequestId, Settings, TimeMs,
     client::ENDPOINT_DEFAULT,
     time::{self, Direction},
 };
 
 use crate::{
-    completions, export, feedback, forget, get, import, learn, link, list, recall, stats, update,
+    alarm, cluster, completions, drain, export, feedback, forget, get, import, leader, learn, link,
+    list, member, recall, snapshot, stats, update,
 };
+
+/// How long one call may take if it is not said.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// … one that reads every row of a node: at 100 MB/s, some 60 GB.
+const TIMEOUT_OF_WHOLE_STATE: Duration = Duration::from_secs(600);
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; the write that failed changed nothing
+  1  failed, and a write that failed changed nothing; or the cluster is not well
   2  the request or the usage is wrong
   3  no such memory that the reader may see
   4  the outcome of a write is unknown: repeat it with the --request-id that the error names
@@ -24,7 +31,8 @@ Exit codes:
 Examples:
   mgctl learn \"OOMKilled at 256Mi, 512Mi holds\" --domain infrastructure
   mgctl recall \"pod gets killed for memory\"
-  mgctl stats --output json";
+  mgctl stats --output json
+  mgctl cluster status --watch";
 
 /// Learn, recall and tend the memories of a MemoryGate cluster.
 #[derive(Parser)]
@@ -49,6 +57,12 @@ pub(crate) enum Verb {
     Stats(stats::Args),
     Import(import::Args),
     Export(export::Args),
+    Cluster(cluster::Args),
+    Member(member::Args),
+    Leader(leader::Args),
+    Drain(drain::Args),
+    Alarm(alarm::Args),
+    Snapshot(snapshot::Args),
     Completions(completions::Args),
 }
 
@@ -94,9 +108,10 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) everything: bool,
 
-    /// How long one call may take, all its attempts together
-    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    /// How long one call may take, all its attempts together [default: 30s; 10m to verify and to
+    /// make a snapshot]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
 
     /// Form of the output
     #[arg(
@@ -120,20 +135,38 @@ pub(crate) enum Form {
 
 impl Global {
     /// A client for a single command: it gives up sooner than an agent's would, since a person is
-    /// waiting.
+    /// waiting, and asks the nodes that were named and no others, since a person may have meant those.
     pub(crate) fn client(&self) -> Result<Client, Error> {
-        self.client_with(4)
+        self.client_within(TIMEOUT)
     }
 
-    /// A client that tries each call this often.
-    pub(crate) fn client_with(&self, attempts_max: u32) -> Result<Client, Error> {
+    /// The same for a call that reads a whole state.
+    pub(crate) fn patient_client(&self) -> Result<Client, Error> {
+        self.client_within(TIMEOUT_OF_WHOLE_STATE)
+    }
+
+    fn client_within(&self, timeout: Duration) -> Result<Client, Error> {
         Client::new(Settings {
+            follow_members: false,
+            timeout: self.timeout.unwrap_or(timeout),
+            ..self.settings(4)
+        })
+    }
+
+    /// A client for work that takes a while: it tries each call this often, and goes where the cluster
+    /// goes.
+    pub(crate) fn client_with(&self, attempts_max: u32) -> Result<Client, Error> {
+        Client::new(self.settings(attempts_max))
+    }
+
+    fn settings(&self, attempts_max: u32) -> Settings {
+        Settings {
             namespace: self.namespace_or_default().to_owned(),
             reader: self.reader(),
-            timeout: self.timeout,
+            timeout: self.timeout.unwrap_or(TIMEOUT),
             attempts_max,
             ..Settings::new(&self.endpoint)
-        })
+        }
     }
 
     pub(crate) fn namespace_or_default(&self) -> &str {
@@ -200,6 +233,24 @@ impl FilterArgs {
     }
 }
 
+/// How recent an answer has to be.
+#[derive(clap::Args)]
+pub(crate) struct Recency {
+    /// See everything that anyone was told is done, whichever node answers: it asks the leader first
+    #[arg(long)]
+    linearizable: bool,
+}
+
+impl Recency {
+    pub(crate) fn freshness(&self) -> Freshness {
+        if self.linearizable {
+            Freshness::Linearizable
+        } else {
+            Freshness::Seen
+        }
+    }
+}
+
 /// How a write can be repeated.
 #[derive(clap::Args)]
 pub(crate) struct Repeat {
@@ -230,7 +281,7 @@ pub(crate) fn key(text: &str) -> Result<Key, String> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     time::parse_amount(text)
         .and_then(|ms| u64::try_from(ms).ok())
         .filter(|ms| *ms > 0)

@@ -4,6 +4,7 @@ use std::{fmt, io, process::ExitCode};
 
 use memorygate_client::{Error, Key, Kind, Outcome};
 use serde::Serialize;
+use tonic::Code;
 
 use crate::output::Output;
 
@@ -37,6 +38,31 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// What was found is no failure of `mgctl`, and was told already: only the exit code says so again.
+#[derive(Debug)]
+pub(crate) struct NotWell;
+
+impl fmt::Display for NotWell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not well")
+    }
+}
+
+impl std::error::Error for NotWell {}
+
+/// What was asked of the cluster when a call failed, and which command shows what became of it.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    pub(crate) doing: String,
+    pub(crate) look: &'static str,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.doing)
+    }
+}
+
 /// Where a longer work stood when a call of it failed, and how to go on after an unknown outcome.
 #[derive(Debug)]
 pub(crate) struct Resumable {
@@ -55,6 +81,9 @@ pub(crate) fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
     if is_broken_pipe(error) {
         // Whoever read the output has seen enough, as `head` does.
         return ExitCode::SUCCESS;
+    }
+    if find::<NotWell>(error).is_some() {
+        return ExitCode::from(FAILED);
     }
     let failure = Failure::of(error);
     if output.is_json() {
@@ -100,6 +129,9 @@ impl Failure {
                 && call.outcome() == Outcome::Unknown
             {
                 failure.next = Some(resumable.next.to_owned());
+            }
+            if let Some(operation) = error.downcast_ref::<Operation>() {
+                failure.next = next_of_operation(call, operation.look);
             }
             return failure;
         }
@@ -186,12 +218,36 @@ fn next(error: &Error) -> Option<String> {
     }
 }
 
+/// The same for a call on the cluster; `look` is the command that shows how things are.
+fn next_of_operation(error: &Error, look: &str) -> Option<String> {
+    if error.outcome() == Outcome::Unknown {
+        return Some(format!(
+            "it may have been done: look with `{look}`, and run the same command again if it was not"
+        ));
+    }
+    if error.code() == Code::Unimplemented {
+        let endpoint = error.endpoint().unwrap_or("the server");
+        return Some(format!(
+            "{endpoint} runs a version that cannot do this: update it"
+        ));
+    }
+    match error.kind() {
+        Kind::Retry if !error.message().starts_with("cannot connect") => Some(format!(
+            "run the same command again in a moment; `{look}` shows how things are"
+        )),
+        Kind::NotFound | Kind::Conflict | Kind::Fix => {
+            Some(format!("`{look}` shows what there is"))
+        }
+        Kind::Retry | Kind::Restore | Kind::Report => next(error),
+    }
+}
+
 fn not_found() -> String {
     "check the key, --namespace, and on whose behalf you look (--agent, --team, --everything)"
         .to_owned()
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
@@ -229,5 +285,19 @@ mod tests {
         assert!(check(NotFound(Key([0; 16]))).starts_with("3 "));
         assert!(check(Usage("no".into())).starts_with("2 "));
         assert!(check(io::Error::other("disk")).starts_with("1 "));
+        let operation = |kind, outcome| {
+            let operation = Operation {
+                doing: "remove a1".to_owned(),
+                look: "mgctl cluster members",
+            };
+            check(anyhow::Error::new(call(kind, outcome)).context(operation))
+        };
+        assert_eq!(
+            operation(Kind::NotFound, Outcome::Failed),
+            "3 error: remove a1: learn failed: something\nnext: `mgctl cluster members` shows what \
+             there is"
+        );
+        assert!(operation(Kind::Retry, Outcome::Unknown).contains("it may have been done: look"));
+        assert!(operation(Kind::Retry, Outcome::Failed).contains("again in a moment"));
     }
 }

@@ -1,9 +1,9 @@
 //! `mgctl get`: one memory, whole.
 
-use memorygate_client::{Key, Memory, record::MemoryRecord, time};
+use memorygate_client::{Get, Key, Memory, record::MemoryRecord, time};
 
 use crate::{
-    args::{self, Global},
+    args::{self, Global, Recency},
     failure::NotFound,
     output::Output,
     style,
@@ -21,10 +21,13 @@ pub(crate) struct Args {
     /// 32 hexadecimal digits
     #[arg(value_parser = args::key)]
     key: Key,
+    #[command(flatten)]
+    recency: Recency,
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let memory = global.client()?.get(args.key).await?;
+    let get = Get::new(args.key).freshness(args.recency.freshness());
+    let memory = global.client()?.get(get).await?;
     let memory = memory.ok_or(NotFound(args.key))?;
     if output.is_json() {
         output.json(&MemoryRecord::from(&memory))?;

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use memorygate_client::{List, Memory, record::MemoryRecord, time};
 
 use crate::{
-    args::{FilterArgs, Global},
+    args::{FilterArgs, Global, Recency},
     output::Output,
     style,
 };
@@ -46,6 +46,8 @@ pub(crate) struct Args {
     /// Show keys whole, and more columns
     #[arg(long)]
     wide: bool,
+    #[command(flatten)]
+    recency: Recency,
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
@@ -58,7 +60,8 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
         let list = List::new()
             .filter(args.filter.filter())
             .page_size(left.min(PAGE_SIZE))
-            .page_token(token.clone());
+            .page_token(token.clone())
+            .freshness(args.recency.freshness());
         let page = client.list_page(&list).await?;
         left -= page.memories.len().min(left);
         if output.is_json() {

@@ -9,8 +9,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+mod alarm;
 mod args;
+mod cluster;
 mod completions;
+mod drain;
 mod durable;
 mod export;
 mod failure;
@@ -18,14 +21,19 @@ mod feedback;
 mod forget;
 mod get;
 mod import;
+mod leader;
 mod learn;
 mod link;
 mod list;
+mod member;
 mod output;
 mod recall;
+mod server_binary;
+mod snapshot;
 mod stats;
 mod style;
 mod update;
+mod which;
 
 use std::process::ExitCode;
 
@@ -68,6 +76,12 @@ async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
         Verb::Stats(verb) => stats::run(verb, global, output).await,
         Verb::Import(verb) => Box::pin(import::run(verb, global, output)).await,
         Verb::Export(verb) => Box::pin(export::run(verb, global, output)).await,
+        Verb::Cluster(verb) => Box::pin(cluster::run(verb, global, output)).await,
+        Verb::Member(verb) => member::run(verb, global, output).await,
+        Verb::Leader(verb) => leader::run(verb, global, output).await,
+        Verb::Drain(verb) => drain::run(verb, global, output).await,
+        Verb::Alarm(verb) => alarm::run(verb, global, output).await,
+        Verb::Snapshot(verb) => Box::pin(snapshot::run(verb, global, output)).await,
         Verb::Completions(verb) => completions::run(verb, output),
     }
 }

@@ -1,8 +1,9 @@
 //! The one place where `mgctl` writes: results to standard output, everything else to standard
 //! error.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
+use comfy_table::{Cell, Table, presets};
 use memorygate_client::{Mutation, Position, TimeMs, time};
 use serde::Serialize;
 
@@ -22,6 +23,10 @@ impl Output {
             style: Style::of_stdout(),
             now: time::now(),
         }
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -44,6 +49,21 @@ impl Output {
     /// Bytes as they are.
     pub(crate) fn raw(&self, bytes: &[u8]) -> io::Result<()> {
         io::stdout().lock().write_all(bytes)
+    }
+
+    /// A table with a head; the columns as wide as they must be.
+    pub(crate) fn table(&self, head: &[&str], rows: Vec<Vec<Cell>>) -> io::Result<()> {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(head.iter().map(|h| Cell::new(self.style.dim(h))));
+        table.add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        for line in table.lines() {
+            self.line(line.trim_end())?;
+        }
+        Ok(())
     }
 
     /// A remark that is no result.

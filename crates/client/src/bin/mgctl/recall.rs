@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Answer at this position or later: CLUSTER/GROUP/INDEX, as `mgctl stats` shows it
     #[arg(long, value_name = "POSITION")]
     at_least: Option<Position>,
+    /// See everything that anyone was told is done, whichever node answers: it asks the leader first
+    #[arg(long, conflicts_with = "at_least")]
+    linearizable: bool,
     /// Show contents whole
     #[arg(long)]
     full: bool,
@@ -165,6 +168,9 @@ fn recall(args: &Args) -> anyhow::Result<Recall> {
         .weights(weights)
         .link_hops(u32::from(args.links));
     recall.without = args.without.iter().map(|name| stage(*name)).collect();
+    if args.linearizable {
+        recall.freshness = Freshness::Linearizable;
+    }
     if let Some(position) = args.at_least {
         recall.freshness = Freshness::AtLeast(position);
     }

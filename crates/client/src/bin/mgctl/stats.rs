@@ -6,7 +6,7 @@ use memorygate_client::{Stats, time};
 use serde::Serialize;
 
 use crate::{
-    args::Global,
+    args::{Global, Recency},
     output::{Output, PositionRecord},
 };
 
@@ -18,7 +18,10 @@ Examples:
 /// Show what is stored, in all namespaces or in the one named, and where the node stands
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(flatten)]
+    recency: Recency,
+}
 
 #[derive(Serialize)]
 struct Document {
@@ -41,12 +44,11 @@ struct Namespace {
     by_domain: BTreeMap<String, u64>,
 }
 
-pub(crate) async fn run(_args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     let client = global.client()?;
-    let stats = match &global.namespace {
-        Some(namespace) => client.stats_of(namespace).await?,
-        None => client.stats().await?,
-    };
+    let freshness = args.recency.freshness();
+    let namespace = global.namespace.as_deref();
+    let stats = client.stats_as_of(namespace, freshness).await?;
     if output.is_json() {
         output.json(&document(stats))?;
         return Ok(());

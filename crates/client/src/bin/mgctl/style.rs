@@ -34,6 +34,11 @@ impl Style {
         self.paint("2", text)
     }
 
+    /// What a person has to look at.
+    pub(crate) fn alert(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.color {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
@@ -57,6 +62,23 @@ pub(crate) fn printable(text: &str) -> String {
         }
     }
     clean
+}
+
+/// A number of bytes in the largest unit of which there is at least one.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let power = (count.ilog2() / 10).min(5);
+    let scaled = count as f64 / f64::from(1 << 10_u32).powi(power as i32);
+    format!("{scaled:.1} {}", UNITS[power as usize - 1])
+}
+
+/// `1 member`, `2 members`.
+pub(crate) fn count(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 /// Lines of at most `width` characters, broken between words where there are any.
@@ -119,6 +141,19 @@ mod tests {
         assert_eq!(printable("\u{202e}x"), "\\u{202e}x");
         assert_eq!(one_line("a\nb\r\n\u{7}", 20), "a b\\u{d} \\u{7}");
         assert_eq!(one_line("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn bytes_are_told_in_a_unit_that_reads_well() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (33_822_867_456, "31.5 GiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
     }
 
     #[test]

@@ -317,7 +317,9 @@ impl Table {
         if !known.is_empty() {
             asked.push(known[self.turn % known.len()]);
         }
-        asked.truncate(ASKED_MAX);
+        // The first endpoint that answers says which cluster it is, whichever others are faster.
+        let is_first = self.cluster_id.is_none() && self.view.is_none();
+        asked.truncate(if is_first { 1 } else { ASKED_MAX });
         asked.iter().map(|e| Arc::clone(&e.server)).collect()
     }
 
@@ -723,6 +725,18 @@ mod tests {
         assert_eq!(setting.after(2 * PAUSE_MIN).asks(), "a b c");
         assert!(setting.hears("b", members("b", 2, "a b C")).is_better);
         assert!(!setting.table.asked(setting.now));
+    }
+
+    #[test]
+    fn the_first_endpoint_that_answers_says_which_cluster_it_is() {
+        let mut setting = setting(&["a", "b", "c"]);
+        assert_eq!(setting.asks(), "a");
+        setting.hears("a", Answer::None);
+        assert!(setting.table.asked(setting.now));
+        assert_eq!(setting.after(PAUSE_MIN).asks(), "b");
+        setting.hears("b", members("b", 1, "a B c"));
+        assert!(setting.table.asked(setting.now));
+        assert_eq!(setting.after(ASIDE_FIRST).asks(), "a c b");
     }
 
     #[test]

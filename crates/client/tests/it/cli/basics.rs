@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use super::run::{Mgctl, command, finish};
 use crate::fake::{Fault, detailed};
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 18] = [
     "learn",
     "recall",
     "get",
@@ -19,6 +19,12 @@ const VERBS: [&str; 12] = [
     "stats",
     "import",
     "export",
+    "cluster",
+    "member",
+    "leader",
+    "drain",
+    "alarm",
+    "snapshot",
     "completions",
 ];
 
@@ -34,6 +40,34 @@ async fn every_verb_has_help_with_examples() {
         assert!(help.contains("Examples:\n"), "{verb}\n{help}");
         assert!(help.contains(&format!("mgctl {verb}")), "{verb}\n{help}");
         assert!(help.contains("--endpoint"), "{verb}\n{help}");
+    }
+}
+
+#[tokio::test]
+async fn every_verb_of_an_operator_has_help_with_examples() {
+    for verb in [
+        "cluster status",
+        "cluster members",
+        "cluster verify",
+        "member add",
+        "member promote",
+        "member demote",
+        "member remove",
+        "member replace",
+        "leader transfer",
+        "alarm list",
+        "alarm clear",
+        "snapshot create",
+        "snapshot list",
+        "snapshot save",
+        "snapshot verify",
+        "snapshot restore",
+    ] {
+        let mut args: Vec<&str> = verb.split(' ').collect();
+        args.push("--help");
+        let help = finish(command(&args), Vec::new()).await.ok();
+        assert!(help.contains("Examples:\n"), "{verb}\n{help}");
+        assert!(help.contains(&format!("mgctl {verb}")), "{verb}\n{help}");
     }
 }
 
@@ -76,6 +110,15 @@ async fn wrong_usage_exits_with_2() {
         &["recall", "x", "--limit", "0"],
         &["stats", "--endpoint", "https://node-1:7411"],
         &["stats", "--namespace", "Not allowed"],
+        &["recall", "x", "--linearizable", "--at-least", "5"],
+        &["cluster", "status", "--watch=0"],
+        &["cluster", "status", "--watch=often"],
+        &["member", "promote"],
+        &["member", "replace", "a1"],
+        &["drain", "a1", "--resume", "--wait", "3"],
+        &["alarm", "clear", "--kind", "bad"],
+        &["snapshot", "save"],
+        &["snapshot", "restore", "x.snapshot"],
     ] {
         let (code, message) = finish(command(args), Vec::new()).await.failed();
         assert_eq!(code, 2, "{args:?}: {message}");

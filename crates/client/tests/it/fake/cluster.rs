@@ -90,7 +90,7 @@ impl FakeCluster {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             state.lock().unwrap().members.push(Member {
-                node_id: format!("{:016x}", 0xa1_u64 << (8 * at)),
+                node_id: format!("{:02x}{at:014x}", 0xa1 + at),
                 peer_address: format!("127.0.0.1:{}", 7431 + at),
                 client_address: address.to_string(),
                 is_voter: true,
