@@ -190,6 +190,9 @@ impl From<ProposeError> for Error {
             ProposeError::NotLeader { leader } => Self::NotLeader {
                 leader: leader.map(|peer| peer.address),
             },
+            error @ ProposeError::NoQuorum { .. } => Self::NotReady {
+                reason: error.to_string(),
+            },
             ProposeError::Overloaded {
                 in_flight,
                 in_flight_bytes,

@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod model;
+mod recover;
 mod serve;
 
 use std::{
@@ -57,6 +58,11 @@ enum Verb {
     /// Verifies log, state and snapshots in a data directory that no server uses.
     #[command(after_help = "Example:\n  memorygate check /var/lib/memorygate")]
     Check(check::Arguments),
+    /// Makes a cluster of one out of a stopped member's data, when a majority is gone for good.
+    #[command(after_help = "Examples:\n  \
+        memorygate recover --force-new-cluster /var/lib/memorygate        # says what would happen\n  \
+        memorygate recover --force-new-cluster --yes /var/lib/memorygate")]
+    Recover(recover::Arguments),
     /// Prints the version.
     Version,
 }
@@ -144,6 +150,7 @@ pub fn main() -> ExitCode {
     let result = match command_line.verb {
         Verb::Version => print(&format!("memorygate {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Recover(arguments) => recover::run(&arguments),
         Verb::Config(verb) => match load(verb.sources()) {
             Ok(settings) => config::run(&verb, &settings),
             Err(error) => return fail(EXIT_USAGE, &error.into()),

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/lock                         held (flock) while a server runs
 //! DIR/identity                     JSON: format, cluster id, node id, incarnation, formed, founders
+//! DIR/recovery                     there while `recover` is under way
 //! DIR/group-0/log/                 RocksDB: votes and log entries, every write synced
 //! DIR/group-0/seal                 what the log acknowledged, to tell damage from a torn tail
 //! DIR/group-0/state/current        names the generation in use
@@ -35,6 +36,9 @@ pub(crate) const GROUP: u64 = 0;
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
+
+/// There while a recovery is under way, see `recover`.
+pub(crate) const RECOVERY: &str = "recovery";
 
 /// Names a cluster: 128 random bits, shown as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -165,6 +169,11 @@ pub enum OpenError {
          its data directory and let it join as a new member", path.display()
     )]
     Corrupt { path: PathBuf, reason: String },
+    #[error(
+        "data directory {} is in the middle of a recovery: repeat \
+         `memorygate recover --force-new-cluster`", path.display()
+    )]
+    Recovering { path: PathBuf },
     #[error(transparent)]
     Settings(#[from] crate::settings::Invalid),
     /// The machine refused something; the data may be whole.
@@ -236,6 +245,11 @@ impl DataDir {
             }
         };
         check_identity(path, &stored.identity(), expected)?;
+        if path.join(RECOVERY).exists() {
+            return Err(OpenError::Recovering {
+                path: path.to_owned(),
+            });
+        }
         Self::with_group(path, stored, lock)
     }
 
@@ -272,6 +286,17 @@ impl DataDir {
             });
         }
         self.identity.cluster_id = cluster_id;
+        self.founders = founders.to_vec();
+        self.write()
+    }
+
+    /// Gives the directory to another node, of another cluster.
+    pub(crate) fn become_another(
+        &mut self,
+        identity: &Identity,
+        founders: &[Peer],
+    ) -> Result<(), OpenError> {
+        self.identity = *identity;
         self.founders = founders.to_vec();
         self.write()
     }

@@ -29,7 +29,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, interval, sleep, timeout},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     clock::Clock,
@@ -37,14 +37,18 @@ use crate::{
     disk::{Guard, StorageFull},
     fatal::{Alarm, Fatal, FatalKind},
     log_store::{Log, Stats},
+    quorum::Quorum,
     replica::StartError,
     settings::Settings,
-    snapshots::{SnapshotFiles, Snapshots},
+    snapshots::{SnapshotFiles, Snapshots, turns::Turns},
     state::State,
     state_machine::StateMachine,
     transport::{Peer, Transport},
     types::{Proposal, Shares, TypeConfig, Waiter},
 };
+
+/// How often it is looked who leads.
+const LEADER_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often it is looked whether a snapshot is due.
 const SNAPSHOT_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -66,6 +70,9 @@ pub struct Handle {
 
 struct Shared {
     raft: Raft<TypeConfig, StateMachine>,
+    quorum: Quorum,
+    /// For who waits until it changes.
+    leading: watch::Sender<Leading>,
     state: State,
     snapshots: Arc<Snapshots>,
     identity: Identity,
@@ -82,7 +89,7 @@ struct Shared {
     /// One snapshot is built at a time.
     snapshot: AsyncMutex<()>,
     /// And one is received at a time.
-    receiving: AsyncMutex<()>,
+    receiving: Turns,
     /// The state is read whole by one at a time.
     reading: Arc<AsyncMutex<()>>,
     /// Members are changed one by one.
@@ -98,6 +105,7 @@ struct Shared {
 /// What a handle is made of.
 pub(crate) struct Running {
     pub(crate) raft: Raft<TypeConfig, StateMachine>,
+    pub(crate) quorum: Quorum,
     pub(crate) state: State,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) identity: Identity,
@@ -125,6 +133,9 @@ pub struct Applied {
 pub enum ProposeError {
     #[error("this node is not the leader{}", at(leader))]
     NotLeader { leader: Option<Peer> },
+    /// The cluster has lost its majority, or this node the others.
+    #[error("no majority has had a leader for {waited_ms} ms: try another node, or later")]
+    NoQuorum { waited_ms: u64 },
     #[error("{in_flight} proposals of {in_flight_bytes} bytes are in flight: retry later")]
     Overloaded {
         in_flight: usize,
@@ -230,6 +241,7 @@ impl Handle {
     pub(crate) fn new(running: Running) -> Self {
         let Running {
             raft,
+            quorum,
             state,
             snapshots,
             identity,
@@ -245,6 +257,8 @@ impl Handle {
         let bytes = usize::try_from(settings.in_flight_bytes_max).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             raft,
+            quorum,
+            leading: watch::Sender::default(),
             state,
             snapshots,
             identity,
@@ -258,7 +272,7 @@ impl Handle {
             proposal_bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
             settings,
             snapshot: AsyncMutex::new(()),
-            receiving: AsyncMutex::new(()),
+            receiving: Turns::default(),
             reading: Arc::default(),
             member_change: AsyncMutex::new(()),
             snapshot_at_bytes: AtomicU64::new(0),
@@ -273,6 +287,10 @@ impl Handle {
             shared.is_stopping.subscribe(),
         ));
         tokio::spawn(stop_when_fatal(raft, alarm, shared.is_stopping.subscribe()));
+        tokio::spawn(follow_leadership(
+            Arc::downgrade(&shared),
+            shared.is_stopping.subscribe(),
+        ));
         let keeper = keep_snapshots(Arc::downgrade(&shared), shared.is_stopping.subscribe());
         let keeper = tokio::spawn(keeper);
         *shared
@@ -297,7 +315,13 @@ impl Handle {
             reason: error.to_string(),
         })?;
         let deadline = Duration::from_millis(shared.settings.propose_timeout_ms);
-        match timeout(deadline, answer).await {
+        let answered = tokio::select! {
+            answered = timeout(deadline, answer) => answered,
+            () = self.lose_the_lead() => return Err(ProposeError::Unknown {
+                reason: "this leader has lost its majority".to_owned(),
+            }),
+        };
+        match answered {
             Ok(Ok(result)) => applied(result),
             Ok(Err(_)) => Err(ProposeError::Unknown {
                 reason: self.stopped().reason,
@@ -305,6 +329,24 @@ impl Handle {
             Err(_) => Err(ProposeError::Unknown {
                 reason: format!("no answer within {} ms", deadline.as_millis()),
             }),
+        }
+    }
+
+    /// Resolves when this node has not led for as long as an election takes: the next leader would
+    /// have said what became of what was proposed here.
+    async fn lose_the_lead(&self) {
+        let mut leading = self.shared.leading.subscribe();
+        let grace = Duration::from_millis(self.shared.settings.election_timeout_max_ms);
+        loop {
+            if leading.wait_for(|now| !now.is_here).await.is_err() {
+                return std::future::pending().await;
+            }
+            if timeout(grace, leading.wait_for(|now| now.is_here))
+                .await
+                .is_err()
+            {
+                return;
+            }
         }
     }
 
@@ -359,8 +401,9 @@ impl Handle {
         &self.shared.identity
     }
 
+    /// Whether this node leads, and a majority has said so lately.
     pub fn is_leader(&self) -> bool {
-        self.shared.raft.is_leader()
+        self.shared.quorum.leads()
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -368,7 +411,8 @@ impl Handle {
         let watched = shared.raft.metrics();
         let raft: RaftMetrics<TypeConfig> = watched.borrow_watched().clone();
         let index = |log_id: Option<crate::types::LogId>| log_id.map_or(0, |log_id| log_id.index);
-        let leader = raft.current_leader.map(|node_id| {
+        let leads = shared.quorum.leads_by(&raft);
+        let leader = leader_of(&raft, leads).map(|node_id| {
             let node = raft.membership_config.membership().get_node(&node_id);
             Peer {
                 node_id,
@@ -381,7 +425,9 @@ impl Handle {
             node_id: raft.id,
             role: match raft.state {
                 _ if raft.running_state.is_err() => Role::Stopped,
-                ServerState::Leader => Role::Leader,
+                ServerState::Leader if leads => Role::Leader,
+                // It keeps the title until it hears of another, and asks for a majority.
+                ServerState::Leader => Role::Candidate,
                 ServerState::Follower => Role::Follower,
                 ServerState::Candidate => Role::Candidate,
                 ServerState::Learner => Role::Learner,
@@ -557,6 +603,12 @@ impl Handle {
     }
 }
 
+/// A leader that a majority does not answer is none.
+fn leader_of(metrics: &RaftMetrics<TypeConfig>, leads: bool) -> Option<u64> {
+    let leader = metrics.current_leader;
+    leader.filter(|node_id| leads || *node_id != metrics.id)
+}
+
 fn encoded(envelope: &Envelope) -> Result<Bytes, ProposeError> {
     let bytes = envelope.to_bytes();
     if bytes.len() > COMMAND_BYTES_MAX {
@@ -618,6 +670,46 @@ async fn watch_consensus(
             changed = metrics.changed() => if changed.is_err() { return },
             _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
         }
+    }
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Leading {
+    /// Whether this node does, and a majority has said so lately.
+    is_here: bool,
+    leader: Option<u64>,
+}
+
+/// Keeps [`Shared::leading`] up to date. The engine's metrics change with every commit, and a lease
+/// that runs out changes nothing in them: so they are looked at now and then.
+async fn follow_leadership(shared: Weak<Shared>, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = interval(LEADER_LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+        }
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let watched = shared.raft.metrics();
+        let now = {
+            let metrics = watched.borrow_watched();
+            let is_here = shared.quorum.leads_by(&metrics);
+            Leading {
+                is_here,
+                leader: leader_of(&metrics, is_here),
+            }
+        };
+        shared.leading.send_if_modified(|before| {
+            let is_news = *before != now;
+            if before.is_here != now.is_here {
+                info!(leads = now.is_here, "leadership has changed");
+            }
+            *before = now;
+            is_news
+        });
     }
 }
 

@@ -394,7 +394,7 @@ fn claim(store: &Store, identity: &Identity) -> Result<(), OpenError> {
         .map_err(|error| OpenError::io("write", path, io::Error::other(error)))
 }
 
-fn owner(identity: &Identity) -> Owner {
+pub(crate) fn owner(identity: &Identity) -> Owner {
     Owner {
         format: dir::FORMAT,
         cluster_id: identity.cluster_id,

@@ -35,6 +35,7 @@ use tracing::{info, warn};
 
 use crate::{
     message::{self, Malformed},
+    quorum::Quorum,
     snapshots::{SnapshotFiles, transfer},
     transport::{Answers, Call, Channel, Peer, Transport, TransportError},
     types::{Node, Snapshot, TypeConfig, Vote},
@@ -45,15 +46,17 @@ pub(crate) struct Members {
     transport: Arc<dyn Transport>,
     /// Longest time that a channel may have requests without an answer.
     stall: Duration,
+    quorum: Quorum,
     /// By node id: whether it was reached last time.
     reached: BTreeMap<u64, Arc<AtomicBool>>,
 }
 
 impl Members {
-    pub(crate) fn new(transport: Arc<dyn Transport>, stall: Duration) -> Self {
+    pub(crate) fn new(transport: Arc<dyn Transport>, stall: Duration, quorum: Quorum) -> Self {
         Self {
             transport,
             stall,
+            quorum,
             reached: BTreeMap::new(),
         }
     }
@@ -70,6 +73,7 @@ impl RaftNetworkFactory<TypeConfig> for Members {
             },
             transport: self.transport.clone(),
             stall: self.stall,
+            quorum: self.quorum.clone(),
             is_reached: self
                 .reached
                 .entry(target)
@@ -84,6 +88,7 @@ pub(crate) struct Link {
     peer: Peer,
     transport: Arc<dyn Transport>,
     stall: Duration,
+    quorum: Quorum,
     /// Shared by all links to one member.
     is_reached: Arc<AtomicBool>,
 }
@@ -108,6 +113,11 @@ impl Link {
         first: AppendEntriesRequest<TypeConfig>,
         rest: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
     ) -> Result<Watched, RPCError<TypeConfig>> {
+        // The engine holds back heartbeats by itself, and entries not.
+        if self.quorum.is_silent() {
+            let silent = AnyError::error("this leader has lost its majority and is silent");
+            return Err(Unreachable::new(&silent).into());
+        }
         let sent = Arc::new(AtomicU64::new(0));
         let count = sent.clone();
         let requests = stream::once(std::future::ready(first)).chain(rest);

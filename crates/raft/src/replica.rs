@@ -20,6 +20,7 @@ use crate::{
     log_store::{self, LogStore},
     network::Members,
     observer::Observer,
+    quorum::Quorum,
     rocks::Memory,
     settings::Settings,
     snapshots::Snapshots,
@@ -193,15 +194,18 @@ impl Replica {
             StateMachine::new(state.clone(), snapshots.clone(), alarm.clone());
         let config = Arc::new(consensus(&settings));
         let stall = Duration::from_millis(settings.election_timeout_min_ms);
-        let network = Members::new(transport.clone(), stall);
+        let quorum = Quorum::new(&settings);
+        let network = Members::new(transport.clone(), stall, quorum.clone());
         let raft = Raft::new(node_id, config, network, log, machine)
             .await
             .map_err(|error| {
                 StartError::Fatal(alarm.raise(FatalKind::Consensus, error.to_string()))
             })?;
+        quorum.watch(raft.metrics());
         let began = begin(&raft, &dir, state.applied(), first).await;
         let handle = Handle::new(Running {
             raft: raft.clone(),
+            quorum,
             state,
             snapshots,
             identity: Identity {
@@ -297,8 +301,11 @@ fn consensus(settings: &Settings) -> Config {
     let config = Config {
         cluster_name: "memorygate".to_owned(),
         heartbeat_interval: settings.heartbeat_ms,
-        election_timeout_min: settings.election_timeout_min_ms,
-        election_timeout_max: settings.election_timeout_max_ms,
+        // The second is its lease as well, and what is drawn between the two is added to it.
+        election_timeout_min: settings.draw_min_ms(),
+        election_timeout_max: settings.lease_ms(),
+        // A leader that is heard and does not hear would be followed for ever.
+        quorum_loss_probe_interval: Some(settings.silence_ms()),
         // A node that was cut off asks whether it could win before it raises the term.
         enable_pre_vote: Some(true),
         // Until it has begun, see `begin`; a lone voter's timer would make it stand twice.

@@ -16,7 +16,8 @@ pub struct Settings {
     /// Milliseconds without a heartbeat after which a follower may stand for election, at least.
     /// Default 1,000.
     pub election_timeout_min_ms: u64,
-    /// The same, at most: each follower draws its own between the two. Default 2,000.
+    /// The same, at most: each follower draws its own between the two. A leader that has heard
+    /// nothing from a majority for half of this takes no writes. Default 1,500.
     pub election_timeout_max_ms: u64,
     /// Milliseconds that a proposal may take before its outcome is reported as unknown. Default
     /// 10,000.
@@ -62,7 +63,7 @@ impl Default for Settings {
         Self {
             heartbeat_ms: 200,
             election_timeout_min_ms: 1_000,
-            election_timeout_max_ms: 2_000,
+            election_timeout_max_ms: 1_500,
             propose_timeout_ms: 10_000,
             in_flight_max: 4_096,
             in_flight_bytes_max: 64 * MIB,
@@ -91,6 +92,25 @@ pub struct Invalid {
 }
 
 impl Settings {
+    /// How long what a majority answered lets a leader lead, and lets no follower vote for another.
+    /// The consensus engine adds what a follower draws to it, and draws up to the same again.
+    pub(crate) fn lease_ms(&self) -> u64 {
+        self.election_timeout_max_ms / 2
+    }
+
+    /// What a follower draws at least, beyond the lease. A heartbeat that is late is no reason to
+    /// stand for election, and a vote must have the time to be answered.
+    pub(crate) fn draw_min_ms(&self) -> u64 {
+        let beyond = self.election_timeout_min_ms.saturating_sub(self.lease_ms());
+        beyond.max(self.heartbeat_ms * 3 / 2)
+    }
+
+    /// How long a leader without a majority is silent: the lease that its followers still hold, and
+    /// the longest draw after it.
+    pub(crate) fn silence_ms(&self) -> u64 {
+        2 * self.lease_ms()
+    }
+
     /// Checked once, at start.
     pub fn validate(&self) -> Result<(), Invalid> {
         let at_least = |name, actual: u64, least: u64| {
@@ -115,7 +135,10 @@ impl Settings {
         at_least(
             "election_timeout_max_ms",
             self.election_timeout_max_ms,
-            self.election_timeout_min_ms.saturating_add(1),
+            // Whatever is drawn, not all draw the same.
+            self.election_timeout_min_ms
+                .max(self.heartbeat_ms.saturating_mul(3))
+                .saturating_add(4),
         )?;
         at_least("propose_timeout_ms", self.propose_timeout_ms, 1)?;
         at_least("in_flight_max", self.in_flight_max as u64, 1)?;
@@ -156,7 +179,7 @@ mod tests {
         );
         assert_eq!(
             check(|s| s.election_timeout_max_ms = 1_000),
-            "election_timeout_max_ms is 1000, expected at least 1001"
+            "election_timeout_max_ms is 1000, expected at least 1004"
         );
         assert_eq!(
             check(|s| s.in_flight_bytes_max = 1 << 33),
@@ -166,6 +189,28 @@ mod tests {
             check(|s| s.snapshots_kept = 0),
             "snapshots_kept is 0, expected at least 1"
         );
+    }
+
+    #[test]
+    fn followers_draw_between_the_two_timeouts() {
+        let check = |heartbeat, min, max| {
+            let settings = Settings {
+                heartbeat_ms: heartbeat,
+                election_timeout_min_ms: min,
+                election_timeout_max_ms: max,
+                ..Settings::default()
+            };
+            settings.validate().unwrap();
+            let lease = settings.lease_ms();
+            let earliest = lease + settings.draw_min_ms();
+            assert!(earliest >= min && earliest < 2 * lease && 2 * lease <= max);
+            assert!(settings.draw_min_ms() > heartbeat);
+            (lease, earliest)
+        };
+        assert_eq!(check(200, 1_000, 1_500), (750, 1_050));
+        assert_eq!(check(100, 600, 1_200), (600, 750));
+        assert_eq!(check(100, 1_000, 10_000), (5_000, 5_150));
+        assert_eq!(check(10, 30, 34), (17, 32));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 pub(crate) mod manifest;
 pub(crate) mod transfer;
+pub(crate) mod turns;
 
 use std::{
     fs::{self, File},

@@ -8,8 +8,12 @@ mod faults;
 mod installing;
 mod limits;
 mod members;
+mod quorum;
 mod reading;
+mod recover;
 mod switchboard;
+mod troubled;
+mod writers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

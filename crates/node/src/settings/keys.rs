@@ -281,7 +281,8 @@ pub const KEYS: &[Key] = &[
     key(
         "raft.election_timeout_max_ms",
         "milliseconds",
-        "The same, at most: each follower draws its own between the two.",
+        "The same, at most: each follower draws its own between the two. A leader that has heard \
+         nothing from a majority for half of it takes no writes.",
     ),
     key(
         "raft.propose_timeout_ms",

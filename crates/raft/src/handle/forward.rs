@@ -22,6 +22,22 @@ use crate::{
 /// How soon a leader that could not be reached is tried again, if nobody else becomes it.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
+/// How many elections, at their longest, a request waits for a leader that takes it. One is enough
+/// where a majority can be reached.
+const ELECTIONS_WAITED: u32 = 2;
+
+/// How long one request waits for a leader.
+struct Patience {
+    began: Instant,
+    until: Instant,
+}
+
+impl Patience {
+    fn waited_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl Handle {
     /// Has the leader stamp `command` with its clock and append it to the log, and waits until it
     /// is applied there; see [`Self::wait_applied`] for here.
@@ -41,6 +57,7 @@ impl Handle {
         };
         let within = Duration::from_millis(self.shared.settings.propose_timeout_ms);
         let deadline = Instant::now() + within;
+        let patience = self.patience(deadline);
         // Why an attempt that may have been appended to a log had no answer.
         let mut lost_sight = None;
         loop {
@@ -49,7 +66,17 @@ impl Handle {
                 None => self.propose_here(&mut envelope).await,
                 Some(_) if !self.is_running() => self.propose_here(&mut envelope).await,
                 Some(leader) => {
-                    let forwarded = self.propose_there(&envelope, &leader, deadline).await;
+                    let asked = self.propose_there(&envelope, &leader, deadline);
+                    // Without an id it cannot be asked again, so an old leader's answer is waited
+                    // for.
+                    let forwarded = tokio::select! {
+                        answer = asked => answer,
+                        () = self.another_than(&leader), if request.is_some() => {
+                            Err(ProposeError::Unknown {
+                                reason: format!("{} does not lead any more", leader.address),
+                            })
+                        }
+                    };
                     if let Err(ProposeError::Unknown { reason }) = &forwarded
                         && request.is_some()
                     {
@@ -65,12 +92,17 @@ impl Handle {
             match (proposed, &lost_sight) {
                 (Ok(applied), _) => return Ok(applied),
                 (Err(error @ ProposeError::NotLeader { .. }), seen) => {
-                    if !self.wait_for_leader(deadline).await {
-                        return Err(match seen {
-                            Some(reason) => ProposeError::Unknown {
+                    if !self.wait_for_leader(&patience).await {
+                        return Err(match (seen, error) {
+                            (Some(reason), _) => ProposeError::Unknown {
                                 reason: reason.clone(),
                             },
-                            None => error,
+                            (None, ProposeError::NotLeader { leader: None }) => {
+                                ProposeError::NoQuorum {
+                                    waited_ms: patience.waited_ms(),
+                                }
+                            }
+                            (None, error) => error,
                         });
                     }
                 }
@@ -114,6 +146,7 @@ impl Handle {
     pub async fn linearizable(&self) -> Result<u64, BarrierError> {
         let within = Duration::from_millis(self.shared.settings.propose_timeout_ms);
         let deadline = Instant::now() + within;
+        let patience = self.patience(deadline);
         loop {
             self.check_running()?;
             let confirmed = match self.other_leader() {
@@ -138,7 +171,7 @@ impl Handle {
                 }
                 Err(error @ BarrierError::Stopped(_)) if !self.is_running() => return Err(error),
                 Err(error) => {
-                    if !self.wait_for_leader(deadline).await {
+                    if !self.wait_for_leader(&patience).await {
                         return Err(error);
                     }
                 }
@@ -152,8 +185,26 @@ impl Handle {
         (leader.node_id != self.node_id()).then_some(leader)
     }
 
-    /// Waits for news of who leads, or a moment. False when `deadline` has passed.
-    async fn wait_for_leader(&self, deadline: Instant) -> bool {
+    /// Resolves when this node hears of a leader other than `old`.
+    async fn another_than(&self, old: &Peer) {
+        let mut leading = self.shared.leading.subscribe();
+        let is_other = |leader: Option<u64>| leader.is_some_and(|leader| leader != old.node_id);
+        if leading.wait_for(|now| is_other(now.leader)).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    fn patience(&self, deadline: Instant) -> Patience {
+        let elections = Duration::from_millis(self.shared.settings.election_timeout_max_ms);
+        let now = Instant::now();
+        Patience {
+            began: now,
+            until: deadline.min(now + ELECTIONS_WAITED * elections),
+        }
+    }
+
+    /// Waits for news of who leads, or a moment. False when it has lasted too long.
+    async fn wait_for_leader(&self, patience: &Patience) -> bool {
         let mut metrics = self.shared.raft.metrics();
         let before = metrics.borrow_watched().current_leader;
         let news = async {
@@ -165,7 +216,7 @@ impl Handle {
             sleep(RETRY_AFTER).await;
         };
         let _ = timeout(RETRY_AFTER, news).await;
-        Instant::now() < deadline
+        Instant::now() < patience.until
     }
 
     pub(super) fn call(

@@ -14,7 +14,10 @@ use serde::Serialize;
 use super::{Handle, Stopped};
 use crate::{
     message::{self, Malformed},
-    snapshots::transfer::{self, Answer, Offer, ReceiveError, Receiving},
+    snapshots::{
+        transfer::{self, Answer, Offer, ReceiveError, Receiving},
+        turns::Turn,
+    },
     state_machine,
     transport::{Answers, Call, Channel, Messages},
     types::{TypeConfig, Vote},
@@ -130,22 +133,22 @@ impl Handle {
     fn answer_snapshot(self, requests: Messages) -> Answers<PeerError> {
         enum Step {
             Offered(Messages),
-            Receiving(Box<Receiving>, Vote, Messages),
+            Receiving(Box<Receiving>, Vote, Messages, Turn),
             Over,
         }
         let first = Step::Offered(requests);
         stream::unfold((self, first), |(handle, step)| async move {
             let (answer, next) = match step {
                 Step::Offered(mut requests) => match handle.offered(&mut requests).await {
-                    Ok((receiving, vote)) => {
+                    Ok((receiving, vote, turn)) => {
                         let wants = Answer::Wants(receiving.wants().to_vec());
-                        let next = Step::Receiving(Box::new(receiving), vote, requests);
+                        let next = Step::Receiving(Box::new(receiving), vote, requests, turn);
                         (Ok(message::encode(&wants)), next)
                     }
                     Err(error) => (Err(error), Step::Over),
                 },
-                Step::Receiving(receiving, vote, requests) => {
-                    let installed = handle.receive(*receiving, vote, requests).await;
+                Step::Receiving(receiving, vote, requests, turn) => {
+                    let installed = handle.receive(*receiving, vote, requests, turn).await;
                     let answer = installed.map(|vote| message::encode(&Answer::Done(vote)));
                     (answer, Step::Over)
                 }
@@ -156,13 +159,15 @@ impl Handle {
         .boxed()
     }
 
-    async fn offered(&self, requests: &mut Messages) -> Result<(Receiving, Vote), PeerError> {
+    async fn offered(&self, requests: &mut Messages) -> Result<(Receiving, Vote, Turn), PeerError> {
         let Some(offer) = transfer::next_message(requests).await? else {
             return Err(PeerError::Refused {
                 reason: "snapshot channel ended without an offer".to_owned(),
             });
         };
         let Offer { vote, manifest } = message::decode(&offer)?;
+        // A second sender would write into the same files.
+        let turn = self.shared.receiving.take().await;
         let snapshots = self.shared.snapshots.clone();
         let begun = blocking(move || {
             manifest
@@ -175,7 +180,7 @@ impl Handle {
         room.map_err(|full| PeerError::Failed {
             reason: full.to_string(),
         })?;
-        Ok((receiving, vote))
+        Ok((receiving, vote, turn))
     }
 
     async fn receive(
@@ -183,10 +188,14 @@ impl Handle {
         mut receiving: Receiving,
         vote: Vote,
         mut requests: Messages,
+        mut turn: Turn,
     ) -> Result<Vote, PeerError> {
-        // A second sender would write into the same files.
-        let _one_at_a_time = self.shared.receiving.lock().await;
-        while let Some(chunk) = transfer::next_message(&mut requests).await? {
+        while let Some(chunk) = tokio::select! {
+            next = transfer::next_message(&mut requests) => next?,
+            () = turn.is_wanted() => return Err(PeerError::Failed {
+                reason: "a later transfer has begun".to_owned(),
+            }),
+        } {
             receiving = blocking(move || {
                 receiving.write(&chunk)?;
                 Ok(receiving)

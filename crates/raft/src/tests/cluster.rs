@@ -1,8 +1,13 @@
 //! Several nodes: what is acknowledged on any is on all, whoever is cut off or stopped.
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,13 +16,16 @@ use tokio::time::{sleep, timeout};
 
 use super::{Bench, Told, learn, request, run, switchboard::Switchboard};
 use crate::{
-    BarrierError, First, Handle, Peer, ProposeError, Replica, Role, Settings, transport::Call,
+    BarrierError, First, Handle, Peer, ProposeError, Replica, Role, Settings,
+    failpoint::Failpoints, transport::Call,
 };
 
 /// Nodes that know each other.
 pub(crate) struct Nodes {
     pub(crate) board: Arc<Switchboard>,
     benches: Vec<Bench>,
+    /// By place: the step that its disk refuses.
+    failing: Arc<Mutex<BTreeMap<usize, &'static str>>>,
     pub(crate) handles: Vec<Option<Handle>>,
 }
 
@@ -38,6 +46,7 @@ impl Nodes {
         let mut nodes = Self {
             board: Switchboard::new(),
             benches: Vec::new(),
+            failing: Arc::default(),
             handles: Vec::new(),
         };
         let mut opened = Vec::new();
@@ -62,6 +71,11 @@ impl Nodes {
     ) -> Replica {
         let mut bench = Bench::new();
         bench.settings = settings.clone();
+        let (at, failing) = (self.benches.len(), self.failing.clone());
+        bench.failpoints = Failpoints::new(move |step| match failing.lock().unwrap().get(&at) {
+            Some(refused) if *refused == step => Err(io::Error::other("the disk refuses")),
+            Some(_) | None => Ok(()),
+        });
         let mut dir = crate::dir::DataDir::open(&bench.path, None).unwrap();
         let id = *cluster_id.get_or_insert(dir.identity().cluster_id);
         dir.belong(id, &[]).unwrap();
@@ -111,6 +125,30 @@ impl Nodes {
         let replica = self.benches[at].open().unwrap();
         let handle = self.start(replica, First::Join).await;
         self.handles[at] = Some(handle);
+    }
+
+    /// Lets the disk of one node refuse a step, or nothing.
+    pub(crate) fn fail(&self, at: usize, step: Option<&'static str>) {
+        let mut failing = self.failing.lock().unwrap();
+        match step {
+            Some(step) => failing.insert(at, step),
+            None => failing.remove(&at),
+        };
+    }
+
+    pub(crate) fn path(&self, at: usize) -> &Path {
+        &self.benches[at].path
+    }
+
+    /// The clock of one node, in milliseconds.
+    pub(crate) fn clock(&self, at: usize) -> &AtomicI64 {
+        &self.benches[at].now
+    }
+
+    /// Of the first running node that is such.
+    pub(crate) fn place_of(&self, is_such: impl Fn(&Handle) -> bool) -> usize {
+        let such = |handle: &Option<Handle>| handle.as_ref().is_some_and(&is_such);
+        self.handles.iter().position(such).unwrap()
     }
 
     pub(crate) fn running(&self) -> Vec<Handle> {
@@ -210,7 +248,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
         .unwrap_or_else(|_| panic!("{what}: not within a minute"))
 }
 
-fn contents(handle: &Handle) -> BTreeSet<String> {
+pub(crate) fn contents(handle: &Handle) -> BTreeSet<String> {
     let snapshot = handle.state().snapshot();
     let memories = snapshot.memories(None, 10_000).unwrap();
     memories.into_iter().map(|m| m.memory.content).collect()

@@ -93,6 +93,10 @@ impl Switchboard {
         }
     }
 
+    fn is_there(&self, node_id: u64) -> bool {
+        self.state().nodes.contains_key(&node_id)
+    }
+
     fn reach(&self, from: u64, to: u64) -> Option<Handle> {
         let state = self.state();
         let is_cut = state.cut.contains(&(from, to));
@@ -175,10 +179,11 @@ impl Transport for Line {
                         gate.snapshot_passed.fetch_add(bytes, Ordering::SeqCst);
                     }
                 }
+                let gate = gate.clone();
                 async move {
-                    if !passes && channel == Channel::Append {
-                        // The other end sees silence; of a snapshot, an end.
-                        sleep(Duration::from_secs(3600)).await;
+                    // The other end sees silence, as long as there is an end; of a snapshot, an end.
+                    while !passes && channel == Channel::Append && gate.is_there(from) {
+                        sleep(Duration::from_millis(20)).await;
                     }
                     passes
                 }
