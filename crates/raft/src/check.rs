@@ -56,12 +56,18 @@ pub fn check(dir: &Path) -> Result<Report, OpenError> {
     let seal = Seal::open(&group.join(seal::FILE))
         .map_err(|error| OpenError::io("open", &group.join(seal::FILE), error))?
         .read();
-    let log = open(Kind::Log, &group.join("log"));
-    note(
-        log.and_then(|log| check_log(&log, &seal, data.identity(), &mut report)),
-        &mut report,
-    )?;
+    // What was restored and has not been served yet has no log.
+    if !data.is_restored() || group.join("log").exists() {
+        let log = open(Kind::Log, &group.join("log"));
+        note(
+            log.and_then(|log| check_log(&log, &seal, data.identity(), &mut report)),
+            &mut report,
+        )?;
+    }
     let snapshots = group.join("snapshots");
+    if data.is_restored() && !snapshots.exists() {
+        return Ok(report);
+    }
     let list = |error| OpenError::io("list", &snapshots, error);
     for entry in std::fs::read_dir(&snapshots).map_err(list)? {
         let path = entry.map_err(list)?.path();

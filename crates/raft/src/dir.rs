@@ -10,6 +10,7 @@
 //! DIR/group-0/state/GENERATION/    RocksDB: the replicated state
 //! DIR/group-0/snapshots/T-N-INDEX/ copies of the state, each with its manifest
 //! DIR/group-0/staging/             what is being built or received; emptied at start
+//! DIR/restoring/                   while a snapshot file is restored; the identity comes last
 //! ```
 //!
 //! A directory whose node was once a member and that misses a part is refused, never filled up with
@@ -35,7 +36,8 @@ pub const FORMAT: u32 = 1;
 pub(crate) const GROUP: u64 = 0;
 
 const IDENTITY: &str = "identity";
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
+pub(crate) const RESTORING: &str = "restoring";
 
 /// There while a recovery is under way, see `recover`.
 pub(crate) const RECOVERY: &str = "recovery";
@@ -118,6 +120,9 @@ struct Stored {
     formed: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     founders: Vec<Peer>,
+    /// Whether the state came from a snapshot file, and begins a cluster of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    restored: bool,
 }
 
 impl Stored {
@@ -156,6 +161,11 @@ pub enum OpenError {
          an empty one", path.display()
     )]
     Foreign { path: PathBuf, found: String },
+    #[error(
+        "data directory {} was being restored, and that did not end: run `memorygate restore` again",
+        path.display()
+    )]
+    HalfRestored { path: PathBuf },
     #[error(
         "data directory {} misses {missing}: restore it from a snapshot, or empty it and let the \
          node join as a new member", path.display()
@@ -213,6 +223,7 @@ pub struct DataDir {
     /// The members that its cluster begins with; empty until that is agreed, or for a node that
     /// joins later.
     founders: Vec<Peer>,
+    is_restored: bool,
     lock: Arc<Lock>,
 }
 
@@ -239,6 +250,7 @@ impl DataDir {
                     incarnation: rand::random(),
                     formed: false,
                     founders: Vec::new(),
+                    restored: false,
                 };
                 write_identity(path, &stored)?;
                 stored
@@ -256,6 +268,7 @@ impl DataDir {
     /// Opens a data directory that is there.
     pub(crate) fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let Some(stored) = read_identity(path)? else {
+            refuse_half_restored(path)?;
             return Err(OpenError::Incomplete {
                 path: path.to_owned(),
                 missing: "its identity",
@@ -273,6 +286,12 @@ impl DataDir {
     /// The members that the cluster begins with, this one among them; empty until that is agreed.
     pub fn founders(&self) -> &[Peer] {
         &self.founders
+    }
+
+    /// Whether this node has never served yet what was restored from a snapshot file: it begins a
+    /// cluster of its own with it.
+    pub fn is_restored(&self) -> bool {
+        self.is_restored && !self.identity.formed
     }
 
     /// Makes this node one of a cluster that is about to be formed, or, without founders, one that
@@ -311,7 +330,7 @@ impl DataDir {
 
     /// Where the one group lives.
     pub(crate) fn group(&self) -> PathBuf {
-        self.path.join(format!("group-{GROUP}"))
+        self.path.join(group_name())
     }
 
     /// Notes that the node is a member of its cluster now.
@@ -335,6 +354,7 @@ impl DataDir {
             incarnation,
             formed,
             founders: self.founders.clone(),
+            restored: self.is_restored,
         };
         write_identity(&self.path, &stored)
     }
@@ -345,8 +365,13 @@ impl DataDir {
             path: path.to_owned(),
             identity,
             founders: stored.founders,
+            is_restored: stored.restored,
             lock: Arc::new(lock),
         };
+        let restoring = path.join(RESTORING);
+        // A restore that was interrupted in its last step was complete.
+        durable::remove_dir(&restoring)
+            .map_err(|error| OpenError::io("remove", &restoring, error))?;
         let group = dir.group();
         if !group.exists() {
             if identity.formed {
@@ -363,11 +388,47 @@ impl DataDir {
     }
 }
 
+/// Where the one group lives in its directory.
+pub(crate) fn group_name() -> String {
+    format!("group-{GROUP}")
+}
+
+/// Gives a directory with a restored state its identity, which makes it one that can be used.
+pub(crate) fn write_restored(path: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let Identity {
+        format,
+        cluster_id,
+        node_id,
+        incarnation,
+        formed,
+    } = *identity;
+    let stored = Stored {
+        format,
+        cluster_id,
+        node_id,
+        incarnation,
+        formed,
+        founders: Vec::new(),
+        restored: true,
+    };
+    write_identity(path, &stored)
+}
+
+fn refuse_half_restored(path: &Path) -> Result<(), OpenError> {
+    match path.join(RESTORING).exists() {
+        true => Err(OpenError::HalfRestored {
+            path: path.to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// A directory with anything else in it and no identity is somebody's.
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     if path.join(IDENTITY).exists() {
         return Ok(());
     }
+    refuse_half_restored(path)?;
     let list = |error| OpenError::io("list", path, error);
     for entry in fs::read_dir(path).map_err(list)? {
         let found = entry.map_err(list)?.file_name();
@@ -383,7 +444,7 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn lock(path: &Path) -> Result<Lock, OpenError> {
+pub(crate) fn lock(path: &Path) -> Result<Lock, OpenError> {
     let name = path.join(LOCK);
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
@@ -472,6 +533,7 @@ mod tests {
             incarnation: 3,
             formed: true,
             founders: Vec::new(),
+            restored: false,
         };
         write_identity(&path, &fixed).unwrap();
         let expected = concat!(

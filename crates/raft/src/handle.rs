@@ -566,7 +566,7 @@ impl Handle {
         }
     }
 
-    async fn build_snapshot(&self) -> Result<Arc<SnapshotFiles>, SnapshotError> {
+    pub(crate) async fn build_snapshot(&self) -> Result<Arc<SnapshotFiles>, SnapshotError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.snapshot.lock().await;
         self.check_running()?;

@@ -17,6 +17,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+pub mod backup;
 pub mod check;
 pub mod clock;
 pub mod dir;

@@ -74,6 +74,8 @@ pub enum StartError {
     Fatal(Arc<Fatal>),
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error("a restored data directory begins a cluster of its own and cannot join another")]
+    Restored,
     #[error("this node did not become the leader within {waited_ms} ms: {reason}")]
     NotElected { waited_ms: u128, reason: String },
     #[error("consensus stopped: {reason}")]
@@ -188,6 +190,14 @@ impl Replica {
         } = self;
         state.set_sink(sink);
         let node_id = dir.identity().node_id;
+        if dir.is_restored() {
+            let First::Alone { address } = &first else {
+                return Err(StartError::Restored);
+            };
+            let address = address.clone();
+            let begun = state.begin_alone(&Peer { node_id, address });
+            begun.map_err(|error| OpenError::io("write the member into", dir.path(), error))?;
+        }
         let shared_log = Arc::downgrade(log.log());
         let log_stats = log.log().stats().clone();
         let (machine, machine_closed) =

@@ -353,13 +353,14 @@ fn shared(known: &SnapshotFiles, name: &str, path: &Path) -> Option<Part> {
     is_same.then(|| part.clone())
 }
 
-/// The files that make up the copy, in order. RocksDB's own log of its doings is no part of it.
+/// The files that make up the copy, in order.
 fn file_names(path: &Path) -> io::Result<Vec<String>> {
+    remove_traces(path)?;
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name == "LOCK" || name.starts_with("LOG") || name == manifest::FILE {
+        if name == manifest::FILE {
             fs::remove_file(entry.path())?;
         } else {
             names.push(name);
@@ -367,6 +368,23 @@ fn file_names(path: &Path) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Removes RocksDB's own log of its doings, which is no part of a copy.
+pub(crate) fn remove_traces(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name == "LOCK" || name.starts_with("LOG") {
+            match fs::remove_file(entry.path()) {
+                // Another look at the same copy was first.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Part {

@@ -13,11 +13,13 @@
 
 pub(crate) mod generation;
 mod marks;
-mod rows;
+pub(crate) mod rows;
 mod snapshot;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
+    ops::ControlFlow,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
@@ -29,7 +31,7 @@ use std::{
 use memorygate_core::{
     apply::apply,
     command::{Command, DecodeError, Envelope},
-    state::{ReadError, Transaction},
+    state::{ReadError, StateDigest, Transaction},
     time::TimeMs,
 };
 use openraft::EntryPayload;
@@ -51,9 +53,10 @@ use crate::{
     fatal::{Alarm, FatalKind},
     kv::{self, Family, applied::Applied, owner::Owner},
     observer::Observer,
-    rocks::{self, Memory, Store},
+    rocks::{self, Memory, Scan, Store},
     settings::Settings,
-    types::{Answer, Entry, LogId, StoredMembership},
+    transport::Peer,
+    types::{Answer, Entry, LeaderId, LogId, Membership, Node, StoredMembership},
 };
 
 /// The journal is cut in strides of this share of its length, not at every batch.
@@ -222,6 +225,28 @@ impl State {
     pub(crate) fn set_sink(&self, sink: Arc<dyn EffectsSink>) {
         let is_first = self.inner.sink.set(sink).is_ok();
         assert!(is_first, "a replica is started once");
+    }
+
+    /// Makes `peer` the only member of a state that was restored. Synced when it returns.
+    pub(crate) fn begin_alone(&self, peer: &Peer) -> io::Result<()> {
+        let node = Node {
+            address: peer.address.clone(),
+        };
+        let nodes = BTreeMap::from([(peer.node_id, node)]);
+        let members = Membership::new(vec![[peer.node_id].into()], nodes);
+        let members = members.expect("the only voter is among the nodes");
+        let mut writer = self.writer();
+        let membership = StoredMembership::new(writer.applied.log_id, members);
+        let store = writer.generation.store();
+        let mut batch = WriteBatch::default();
+        batch.put_cf(
+            store.family(Family::Local),
+            kv::membership::KEY,
+            kv::membership::encode(&membership),
+        );
+        store.write(batch, true).map_err(io::Error::other)?;
+        writer.membership = membership;
+        Ok(())
     }
 
     pub(crate) fn last_applied(&self) -> (Option<LogId>, StoredMembership) {
@@ -549,6 +574,69 @@ pub(crate) fn local<T>(
             .map_err(|reason| OpenError::corrupt(store.path(), format!("row {key:02x?}: {reason}")))
     })
     .transpose()
+}
+
+/// What a state that was made ready to begin a cluster holds.
+pub(crate) struct Ready {
+    pub(crate) position: u64,
+    /// Of the rows that are there.
+    pub(crate) state_hash: String,
+}
+
+/// Makes the copy of a state at `path`, which nobody uses, one that a new cluster begins with: it has
+/// the new owner, no members, and ends at its position in term 0, before every leader. It reads all
+/// rows. Synced when it returns.
+pub(crate) fn make_restored(
+    path: &Path,
+    cluster_id: ClusterId,
+    settings: &Settings,
+) -> Result<Ready, OpenError> {
+    let memory = Memory::new(settings);
+    let store = Store::open(
+        rocks::Kind::State,
+        rocks::Mode::Existing,
+        path,
+        &memory,
+        Alarm::new(),
+    )?;
+    let applied = local(&store, &kv::applied::KEY, kv::applied::decode)?.unwrap_or_default();
+    let mut digest = StateDigest::default();
+    for (tag, family) in kv::REPLICATED {
+        let rows = Rows::new(&store, None);
+        let visited = rows.visit(
+            family,
+            (&[tag], &[tag + 1]),
+            Scan::everything(None),
+            |key, value| {
+                digest.add(&key, value);
+                Ok(ControlFlow::Continue(()))
+            },
+        );
+        visited.map_err(|error| OpenError::corrupt(path, error))?;
+    }
+    let log_id = LogId {
+        leader_id: LeaderId {
+            term: 0,
+            node_id: 0,
+        },
+        index: applied.position(),
+    };
+    let mut batch = WriteBatch::default();
+    let family = store.family(Family::Local);
+    batch.put_cf(
+        family,
+        kv::applied::KEY,
+        kv::applied::encode(&log_id, digest),
+    );
+    batch.delete_cf(family, kv::membership::KEY);
+    let written = store
+        .write(batch, true)
+        .and_then(|()| write_owner(&store, cluster_id));
+    written.map_err(|error| OpenError::io("write", path, io::Error::other(error)))?;
+    Ok(Ready {
+        position: applied.position(),
+        state_hash: digest.to_string(),
+    })
 }
 
 fn write_owner(store: &Store, cluster_id: ClusterId) -> Result<(), rocks::Error> {

@@ -1,5 +1,6 @@
 //! Tests of the whole crate: real databases in temporary directories, faults at named steps.
 
+mod backup;
 mod cluster;
 mod conformance;
 mod digests;

@@ -38,11 +38,11 @@ pub(crate) struct Manifest {
 /// One file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Part {
-    pub(crate) name: String,
-    pub(crate) bytes: u64,
+pub struct Part {
+    pub name: String,
+    pub bytes: u64,
     /// Lower-case hexadecimal digits.
-    pub(crate) sha256: String,
+    pub sha256: String,
 }
 
 /// Why a directory is not taken for a snapshot.
@@ -110,7 +110,8 @@ impl Manifest {
     }
 }
 
-fn is_plain(name: &str) -> bool {
+/// Whether it names a file in the directory that it is joined to, and nothing else.
+pub(crate) fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name

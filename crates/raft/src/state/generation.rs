@@ -111,8 +111,7 @@ impl Root {
     /// From now on this generation counts, after a crash too.
     pub(crate) fn point_to(&self, generation: &Generation) -> io::Result<()> {
         self.failpoints.hit("state: before the pointer")?;
-        let text = pointer_text(generation.number);
-        durable::replace(&self.pointer(), text.as_bytes())?;
+        point_to(&self.path, generation.number)?;
         self.failpoints.hit("state: after the pointer")
     }
 
@@ -143,6 +142,20 @@ impl Root {
     fn pointer(&self) -> PathBuf {
         self.path.join(POINTER)
     }
+}
+
+/// Where the first generation below `root` is.
+pub(crate) fn first_dir(root: &Path) -> PathBuf {
+    root.join(name(1))
+}
+
+/// Makes the first generation below `root` the one in use.
+pub(crate) fn point_to_first(root: &Path) -> io::Result<()> {
+    point_to(root, 1)
+}
+
+fn point_to(root: &Path, number: u64) -> io::Result<()> {
+    durable::replace(&root.join(POINTER), pointer_text(number).as_bytes())
 }
 
 /// The directory of the generation in use below `root`.
