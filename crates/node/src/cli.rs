@@ -4,7 +4,9 @@ mod check;
 mod config;
 mod model;
 mod recover;
+mod restore;
 mod serve;
+mod snapshot;
 
 use std::{
     ffi::OsString,
@@ -63,6 +65,16 @@ enum Verb {
         memorygate recover --force-new-cluster /var/lib/memorygate        # says what would happen\n  \
         memorygate recover --force-new-cluster --yes /var/lib/memorygate")]
     Recover(recover::Arguments),
+    /// Restores a snapshot file into an empty data directory, which begins a new cluster.
+    #[command(after_help = "Examples:\n  \
+        memorygate restore --from monday.snapshot --data-dir /var/lib/memorygate\n  \
+        memorygate serve --data-dir /var/lib/memorygate\n\n\
+        A cluster of three: restore on one node, then start all three with the same --peers, the other \
+        two with empty data directories.")]
+    Restore(restore::Arguments),
+    /// Shows or verifies a snapshot file.
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
     /// Prints the version.
     Version,
 }
@@ -151,6 +163,8 @@ pub fn main() -> ExitCode {
         Verb::Version => print(&format!("memorygate {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Recover(arguments) => recover::run(&arguments),
+        Verb::Restore(arguments) => restore::run(&arguments),
+        Verb::Snapshot(verb) => snapshot::run(&verb),
         Verb::Config(verb) => match load(verb.sources()) {
             Ok(settings) => config::run(&verb, &settings),
             Err(error) => return fail(EXIT_USAGE, &error.into()),

@@ -371,9 +371,16 @@ async fn open(
         .await
         .context("start replica")?;
     desk.started(raft.clone());
+    let members = raft.membership();
     // A member that was removed does not come back by itself.
-    let is_new = raft.membership().members.is_empty() && raft.metrics().last_log == 0;
-    let joining = is_new.then(|| tokio::spawn(forming::join(plan, identity.node_id, links)));
+    let is_new = members.members.is_empty() && raft.metrics().last_log == 0;
+    // It was interrupted while it caught up.
+    let is_named = plan.peers.contains(&plan.own);
+    let is_learner = members
+        .get(identity.node_id)
+        .is_some_and(|member| !member.is_voter);
+    let joining = (is_new || (is_named && is_learner))
+        .then(|| tokio::spawn(forming::join(plan, identity.node_id, links)));
     Ok(Opened {
         raft,
         index,
@@ -421,8 +428,9 @@ async fn find_others(
         .context("open data directory")?;
     let standing = Standing {
         identity: *dir.identity(),
-        belongs: false,
-        founders: Vec::new(),
+        // From the first answer on: nobody may take it for one that is free.
+        belongs: dir.identity().formed || dir.is_restored() || !dir.founders().is_empty(),
+        founders: dir.founders().to_vec(),
         peers: plan.peers.clone(),
     };
     let replaces_lost = settings.cluster.replace_lost;

@@ -237,6 +237,7 @@ impl peer_server::Peer for Service {
                 new.address, there.node_id, new.node_id
             )));
         }
+        let (node_id, address) = (new.node_id, new.address.clone());
         let before = replica.membership();
         let change = match before.at(&new.address) {
             Some(lost) if lost.peer.node_id != new.node_id => {
@@ -271,6 +272,26 @@ impl peer_server::Peer for Service {
             }
         };
         let changed = replica.change_members(change).await;
+        // Whoever was named to form the cluster votes in it, though it came later. As long as it has
+        // not caught up it is refused, and asks again.
+        let is_named = self.0.lock().peers.contains(&address);
+        let changed = match changed {
+            Ok(members) if is_named => match members.get(node_id) {
+                Some(new) if new.is_voter => Ok(members),
+                // A vote for one that has nothing yet would stop the cluster until it has.
+                Some(new) if new.matched.unwrap_or(0) > 0 => {
+                    let promote = MemberChange::Promote { node_id };
+                    replica.change_members(promote).await
+                }
+                Some(_) | None => {
+                    return Ok(Response::new(JoinResponse {
+                        is_member: false,
+                        reason: "it follows, and votes once it has caught up".to_owned(),
+                    }));
+                }
+            },
+            changed => changed,
+        };
         Ok(Response::new(match changed {
             Ok(_) => JoinResponse {
                 is_member: true,

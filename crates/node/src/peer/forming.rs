@@ -3,6 +3,7 @@
 //! ```text
 //! a peer belongs to a cluster ──▶ it names me as a founder: I am one     (whoever knows it tells)
 //!                             └─▶ it does not: I join, as a learner or in a lost member's place
+//! I was restored from a snapshot ──▶ I begin a cluster of my own with it; whoever is empty joins me
 //! nobody does, all answer, all
 //! were told the same peers    ──▶ the one with the first address writes down the founders
 //! otherwise                   ──▶ ask again
@@ -15,7 +16,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use memorygate_proto::peer::HelloResponse;
 use memorygate_raft::{ClusterId, First, Peer, dir::DataDir};
 use tokio::time::sleep;
@@ -59,6 +60,16 @@ pub async fn agree(
         desk.belongs(dir.identity().cluster_id, dir.founders());
         return Ok(first(dir));
     }
+    if dir.is_restored() {
+        let cluster_id = dir.identity().cluster_id;
+        // Before the others are asked, so that of two at least one hears of the other.
+        desk.belongs(cluster_id, &[]);
+        refuse_second(cluster_id, plan, links).await?;
+        info!(cluster = %cluster_id, "beginning a cluster with what was restored");
+        return Ok(First::Alone {
+            address: plan.own.clone(),
+        });
+    }
     if plan.peers.iter().all(|peer| *peer == plan.own) {
         desk.belongs(dir.identity().cluster_id, &[]);
         return Ok(First::Alone {
@@ -95,6 +106,26 @@ pub async fn agree(
         round += 1;
         sleep(ASK_EVERY).await;
     }
+}
+
+/// A snapshot is restored on one node. Peers that are of another cluster would never be this one's.
+async fn refuse_second(cluster_id: ClusterId, plan: &Plan, links: &Links) -> anyhow::Result<()> {
+    for address in plan.peers.iter().filter(|peer| **peer != plan.own) {
+        // One that is not there yet joins later.
+        let Ok(answer) = links.hello(address).await else {
+            continue;
+        };
+        if let Some(other) = super::cluster_id(&answer.cluster_id)
+            && other != cluster_id
+        {
+            bail!(
+                "{address} belongs to cluster {other}, this node was restored as cluster \
+                 {cluster_id}: restore on one node only and start the others with empty data \
+                 directories"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn first(dir: &DataDir) -> First {

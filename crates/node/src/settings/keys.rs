@@ -113,7 +113,8 @@ pub const KEYS: &[Key] = &[
         "cluster.peers",
         "HOST:PORT,HOST:PORT,...",
         "The advertised addresses of the nodes that form the cluster, this one among them; the same on \
-         each of them. A node that is not among them joins the cluster that they formed.",
+         each of them. A node that is not among them joins the cluster that they formed, without a vote; \
+         one that is and comes later gets its vote once it has caught up.",
     ),
     key(
         "cluster.replace_lost",

@@ -21,10 +21,10 @@ use tonic::{Code, metadata::BinaryMetadataValue};
 use crate::server::{Client, Start, a_moment, ask, client, contents, experience};
 
 /// Nodes on one machine, each with a directory and addresses that stay.
-struct Cluster {
+pub struct Cluster {
     dir: TempDir,
-    peers: Vec<String>,
-    nodes: Vec<Option<Node>>,
+    pub peers: Vec<String>,
+    pub nodes: Vec<Option<Node>>,
 }
 
 /// Addresses that nothing listens on now.
@@ -37,7 +37,7 @@ fn addresses(count: usize) -> Vec<String> {
 }
 
 impl Cluster {
-    fn new(count: usize) -> Self {
+    pub fn new(count: usize) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             peers: addresses(count),
@@ -53,26 +53,26 @@ impl Cluster {
         cluster
     }
 
-    fn data(&self, at: usize) -> PathBuf {
+    pub fn data(&self, at: usize) -> PathBuf {
         self.dir.path().join(at.to_string())
     }
 
-    fn start(&self, at: usize) -> Start {
+    pub fn start(&self, at: usize) -> Start {
         start(&self.data(at), &self.peers[at], &self.peers)
     }
 
-    async fn node(&self, at: usize) -> Node {
+    pub async fn node(&self, at: usize) -> Node {
         let starting = self.start(at).node();
         let started = timeout(Duration::from_secs(60), starting).await;
         started.expect("it starts within a minute").unwrap()
     }
 
-    async fn restart(&mut self, at: usize) {
+    pub async fn restart(&mut self, at: usize) {
         let node = self.node(at).await;
         self.nodes[at] = Some(node);
     }
 
-    async fn stop(&mut self, at: usize) {
+    pub async fn stop(&mut self, at: usize) {
         self.nodes[at].take().unwrap().shutdown().await;
     }
 
@@ -81,7 +81,7 @@ impl Cluster {
     }
 
     /// The place of the node that all running ones take for the leader.
-    async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         eventually("a leader", || {
             let leaders: BTreeSet<Option<u64>> = self
                 .running()
@@ -98,19 +98,19 @@ impl Cluster {
         .await
     }
 
-    async fn client(&self, at: usize) -> Client {
+    pub async fn client(&self, at: usize) -> Client {
         client(self.nodes[at].as_ref().unwrap()).await
     }
 
     /// Which clusters the running nodes are of.
-    fn ids(&self) -> BTreeSet<String> {
+    pub fn ids(&self) -> BTreeSet<String> {
         self.running()
             .map(|node| node.backend().raft.identity().cluster_id.to_string())
             .collect()
     }
 
     /// Waits until all stand at one position, and compares the hashes of what they hold.
-    async fn agree(&self) {
+    pub async fn agree(&self) {
         eventually("one state on all nodes", || {
             let states: BTreeSet<(u64, String)> = self
                 .running()
@@ -124,7 +124,7 @@ impl Cluster {
         .await;
     }
 
-    async fn shutdown(mut self) {
+    pub async fn shutdown(mut self) {
         for node in self.nodes.drain(..).flatten() {
             node.shutdown().await;
         }
@@ -141,7 +141,7 @@ fn start(dir: &Path, own: &str, peers: &[String]) -> Start {
     start
 }
 
-async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let seen = async {
         loop {
             if let Some(seen) = look() {
@@ -154,7 +154,7 @@ async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     seen.unwrap_or_else(|_| panic!("{what}: not within a minute"))
 }
 
-async fn learn(client: &mut Client, content: &str) -> Position {
+pub async fn learn(client: &mut Client, content: &str) -> Position {
     let request = LearnRequest {
         experiences: vec![experience(content)],
         ..LearnRequest::default()

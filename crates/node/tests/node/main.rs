@@ -15,6 +15,7 @@
     reason = "a test panics on failure, and its modules are of one program"
 )]
 
+mod backup;
 mod bad_input;
 mod binary;
 mod cluster;
