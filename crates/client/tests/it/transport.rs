@@ -333,6 +333,30 @@ async fn codes_without_details_are_read_with_caution() {
 }
 
 #[tokio::test]
+async fn what_to_do_about_a_change_of_members_depends_on_the_reason() {
+    let (fake, address) = Fake::start().await;
+    let client = client(&address);
+    for (code, reason, kind) in [
+        (Code::FailedPrecondition, "LAST_VOTER", Kind::Fix),
+        (Code::FailedPrecondition, "NOBODY_THERE", Kind::Fix),
+        (Code::FailedPrecondition, "LAGGING", Kind::Retry),
+        (Code::AlreadyExists, "ADDRESS_TAKEN", Kind::Fix),
+        (Code::AlreadyExists, "OTHER", Kind::Conflict),
+    ] {
+        let wait = Some(Duration::from_millis(1));
+        fake.fail([Fault::Status(detailed(code, reason, Some("failed"), wait))]);
+        let error = client.learn(lesson()).await.unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (kind, 1), "{reason}");
+        assert_eq!(error.outcome(), Outcome::Failed);
+    }
+    // Changes are made one after the other: this is waited for.
+    let wait = Some(Duration::from_millis(1));
+    let busy = detailed(Code::Aborted, "CHANGE_IN_PROGRESS", Some("failed"), wait);
+    fake.fail([Fault::Status(busy)]);
+    client.learn(lesson()).await.unwrap();
+}
+
+#[tokio::test]
 async fn reads_ask_for_what_was_seen() {
     let (fake, address) = Fake::start().await;
     let client = client(&address);

@@ -697,6 +697,13 @@ mod tests {
         assert!(setting.asks().contains('b'));
         assert!(setting.hears("b", members("b", 1, "A b c")).is_better);
         assert_eq!(setting.sorted(Purpose::Read), "a b c");
+        // One that is there and cannot say who the members are, as while it starts, is spared as well.
+        assert_eq!(setting.hears("b", Answer::Unsure), Heard::default());
+        assert_eq!(setting.sorted(Purpose::Read), "a c");
+        assert!(
+            !setting.hears("b", members("b", 1, "A b c")).is_better,
+            "it never was away"
+        );
         // One that only says that it cannot now is spared reads for a moment, without a question.
         setting.fails("c", Purpose::Read, Trouble::Unavailable);
         assert_eq!(setting.sorted(Purpose::Read), "a b");
