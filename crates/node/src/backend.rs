@@ -14,11 +14,14 @@ use memorygate_core::{
     state::ReadError,
 };
 use memorygate_index::embed::pool;
-use memorygate_raft::{Clock, Handle, ProposeError, StateSnapshot, Stopped, StorageFull};
+use memorygate_raft::{
+    BarrierError, Clock, Handle, ProposeError, StateSnapshot, Stopped, StorageFull,
+};
 
 use tokio::sync::watch;
 
 use crate::{
+    cluster::drain::Drain,
     compute::Compute,
     deadline::Deadline,
     error::{Error, Outcome},
@@ -43,6 +46,8 @@ pub struct Backend {
     pub metrics: Arc<Metrics>,
     /// What was found to be unreadable, once something was.
     pub storage_failure: watch::Sender<Option<String>>,
+    /// Whether writes of callers are taken.
+    pub drain: Drain,
 }
 
 impl Backend {
@@ -78,6 +83,27 @@ impl Backend {
             actual: position.cluster_id.to_string(),
             actual_group: position.group,
         })
+    }
+
+    /// What a read has to wait for: `at_least`, and if it is to be linearizable also all that was
+    /// committed when it began.
+    pub async fn read_from(
+        &self,
+        at_least: Option<Position>,
+        linearizable: bool,
+        deadline: Deadline,
+    ) -> Result<Option<Position>, Error> {
+        if !linearizable {
+            return Ok(at_least);
+        }
+        let asked = at_least
+            .map(|position| self.index_of(position))
+            .transpose()?;
+        let waiting = "waiting for a majority to confirm the leader";
+        let confirmed = deadline
+            .limit(waiting, Outcome::Failed, self.raft.linearizable())
+            .await??;
+        Ok(Some(self.position(confirmed.max(asked.unwrap_or(0)))))
     }
 
     /// The latest state, once it stands at `at_least`.
@@ -207,8 +233,21 @@ impl From<ProposeError> for Error {
                 free_bytes,
                 reserve_bytes,
             },
+            ProposeError::MemberFull(full) => Self::MemberFull(full),
             ProposeError::Stopped { reason } => Self::Stopped { reason },
             ProposeError::Unknown { reason } => Self::Unknown { reason },
+        }
+    }
+}
+
+impl From<BarrierError> for Error {
+    fn from(error: BarrierError) -> Self {
+        match error {
+            BarrierError::NotLeader { .. } => Self::NoQuorum {
+                reason: error.to_string(),
+            },
+            BarrierError::NoQuorum { reason } => Self::NoQuorum { reason },
+            BarrierError::Stopped(Stopped { reason }) => Self::Stopped { reason },
         }
     }
 }

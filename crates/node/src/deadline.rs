@@ -31,6 +31,11 @@ impl Deadline {
         Self(Instant::now() + wait)
     }
 
+    /// How long is left.
+    pub fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
     /// The result of `future`, or [`Error::Deadline`] with what was being waited for.
     pub async fn limit<T>(
         self,

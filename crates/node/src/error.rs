@@ -3,6 +3,7 @@
 //! `grpc/status.rs` maps it to the wire and is the only place that does.
 
 use memorygate_core::{apply::Rejection, key::Key, request::RequestId, state::ReadError};
+use memorygate_raft::{MemberError, MemberFull};
 
 /// A field of a request that breaks its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,20 @@ pub enum Error {
         "disk is nearly full ({free_bytes} bytes free, {reserve_bytes} are kept in reserve): writes are refused, reads go on"
     )]
     StorageFull { free_bytes: u64, reserve_bytes: u64 },
+    #[error("writes are refused, reads go on: {0}")]
+    MemberFull(MemberFull),
+    #[error("node is draining: it takes no writes, ask another")]
+    Draining,
+    #[error("no leader is confirmed by a majority now: {reason}")]
+    NoQuorum { reason: String },
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    #[error("nobody answers as a node at {address}: {reason}")]
+    NobodyThere { address: String, reason: String },
+    #[error("the node at {address} cannot be a member: {reason}")]
+    Foreign { address: String, reason: String },
+    #[error("member {node_id:016x} does not answer: {reason}")]
+    Unanswered { node_id: u64, reason: String },
     #[error("too much at once: {what}")]
     Overloaded { what: String },
     #[error("this node is not the leader{}", .leader.as_ref().map(|l| format!(", try {l}")).unwrap_or_default())]
@@ -114,6 +129,7 @@ impl Error {
         match self {
             Self::Unknown { .. } => Outcome::Unknown,
             Self::Deadline { outcome, .. } => *outcome,
+            Self::Member(MemberError::Outcome { .. }) => Outcome::Unknown,
             Self::Invalid(_)
             | Self::Refused { .. }
             | Self::NotFound { .. }
@@ -124,6 +140,13 @@ impl Error {
             | Self::CommandTooLarge { .. }
             | Self::AnswerTooLarge { .. }
             | Self::StorageFull { .. }
+            | Self::MemberFull(_)
+            | Self::Draining
+            | Self::NoQuorum { .. }
+            | Self::Member(_)
+            | Self::NobodyThere { .. }
+            | Self::Foreign { .. }
+            | Self::Unanswered { .. }
             | Self::Overloaded { .. }
             | Self::NotLeader { .. }
             | Self::NotReady { .. }

@@ -19,6 +19,7 @@ pub struct Wanted {
     pub key: Key,
     pub reader: Reader,
     pub at_least: Option<Position>,
+    pub linearizable: bool,
 }
 
 pub struct Answer {
@@ -29,7 +30,8 @@ pub struct Answer {
 
 /// What the reader may not see is answered as what is not there.
 pub async fn get(backend: &Backend, wanted: Wanted, deadline: Deadline) -> Result<Answer, Error> {
-    let snapshot = backend.snapshot_at_least(wanted.at_least, deadline).await?;
+    let from = backend.read_from(wanted.at_least, wanted.linearizable, deadline);
+    let snapshot = backend.snapshot_at_least(from.await?, deadline).await?;
     let position = backend.position(snapshot.position());
     let key = wanted.key;
     let found = backend

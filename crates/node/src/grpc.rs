@@ -3,6 +3,7 @@
 //! A handler converts the request ([`crate::wire::read`]), calls the module that does the work, and
 //! converts the answer ([`crate::wire::write`]). It decides nothing.
 
+pub mod cluster;
 mod feedback;
 mod forget;
 mod get;
@@ -148,6 +149,7 @@ async fn mutate<M, C>(
 ) -> Result<v1::MutationResponse, Error> {
     let deadline = deadline(&request);
     let mutation = read(request.into_inner())?.map(command);
+    let _write = backend.drain.admit()?;
     let answer = mutate::mutate(backend, mutation, deadline).await?;
     Ok(v1::MutationResponse {
         key: answer.key.to_string(),

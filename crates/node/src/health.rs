@@ -8,10 +8,11 @@ use std::{
     },
 };
 
-use memorygate_index::embed::pool::Kind;
+use memorygate_index::embed::pool;
 
 use crate::{
     backend::Backend,
+    cluster::{Cluster, alarms::Kind},
     telemetry::metrics::{Metrics, label},
 };
 
@@ -30,7 +31,7 @@ pub type Checks = Vec<Check>;
 /// Answers from the first moment; until there is a backend the node is alive and not ready.
 pub struct Health {
     metrics: Arc<Metrics>,
-    backend: OnceLock<Arc<Backend>>,
+    cluster: OnceLock<Arc<Cluster>>,
     is_stopping: AtomicBool,
 }
 
@@ -38,14 +39,18 @@ impl Health {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            backend: OnceLock::new(),
+            cluster: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
         }
     }
 
     /// The node has started; called once.
-    pub fn started(&self, backend: Arc<Backend>) {
-        assert!(self.backend.set(backend).is_ok(), "a node starts once");
+    pub fn started(&self, cluster: Arc<Cluster>) {
+        assert!(self.cluster.set(cluster).is_ok(), "a node starts once");
+    }
+
+    fn backend(&self) -> Option<&Arc<Backend>> {
+        self.cluster.get().map(|cluster| cluster.backend())
     }
 
     /// The node finishes what it has and takes nothing new.
@@ -55,7 +60,7 @@ impl Health {
 
     /// What a restart would mend.
     pub fn live(&self) -> Checks {
-        let backend = self.backend.get();
+        let backend = self.backend();
         let fatal = backend.and_then(|b| {
             let fatal = b.raft.fatal().borrow().as_ref().map(ToString::to_string);
             fatal.or_else(|| b.storage_failure.borrow().clone())
@@ -77,7 +82,7 @@ impl Health {
 
     /// What this node can be asked for now.
     pub fn ready(&self) -> Checks {
-        let Some(backend) = self.backend.get() else {
+        let Some(backend) = self.backend() else {
             let starting = Some("node is starting".to_owned());
             let check = |name, failure| Check {
                 name,
@@ -87,6 +92,7 @@ impl Health {
             return vec![
                 check("raft", starting.clone()),
                 check("index", starting),
+                check("drain", None),
                 check("disk", None),
             ];
         };
@@ -103,10 +109,11 @@ impl Health {
             .index
             .failure()
             .or_else(|| backend.index.not_ready());
-        let disk = backend
-            .raft
-            .storage_full()
-            .map(|full| format!("writes are refused: {full}"));
+        let drain = backend.drain.is_draining();
+        let drain = drain.then(|| "node is draining: it takes no writes".to_owned());
+        let own = backend.raft.storage_full().map(|full| full.to_string());
+        let full = own.or_else(|| backend.raft.refuses_writes().map(|full| full.to_string()));
+        let disk = full.map(|full| format!("writes are refused: {full}"));
         vec![
             Check {
                 name: "raft",
@@ -116,6 +123,11 @@ impl Health {
             Check {
                 name: "index",
                 failure: index,
+                decides: true,
+            },
+            Check {
+                name: "drain",
+                failure: drain,
                 decides: true,
             },
             Check {
@@ -136,8 +148,9 @@ impl Health {
         if let Some(bytes) = resident_bytes() {
             metrics.resident_bytes.set(bytes);
         }
-        if let Some(backend) = self.backend.get() {
-            mirror(backend, metrics);
+        if let Some(cluster) = self.cluster.get() {
+            mirror(cluster.backend(), metrics);
+            mirror_cluster(cluster, metrics);
         }
         metrics.encode()
     }
@@ -170,7 +183,7 @@ fn mirror(backend: &Backend, metrics: &Metrics) {
     metrics
         .recall_queue
         .set(gauge(backend.recalls.waiting() as u64));
-    for kind in [Kind::Memory, Kind::Query] {
+    for kind in [pool::Kind::Memory, pool::Kind::Query] {
         let queued = backend.embedder.queued_texts(kind);
         metrics
             .embed_queue
@@ -182,6 +195,38 @@ fn mirror(backend: &Backend, metrics: &Metrics) {
         metrics.memories.set(gauge(
             namespaces.iter().map(|(_, info)| info.memories).sum(),
         ));
+    }
+}
+
+fn mirror_cluster(cluster: &Cluster, metrics: &Metrics) {
+    let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let backend = cluster.backend();
+    let raft = backend.raft.metrics();
+    metrics.term.set(gauge(raft.term));
+    let draining = backend.drain.is_draining();
+    metrics.draining.set(i64::from(draining));
+    let writes = backend.drain.writes_in_flight();
+    metrics.writes_in_flight.set(gauge(writes));
+    let members = cluster.lags();
+    let voters = members.iter().filter(|(member, _)| member.is_voter).count();
+    for (kind, count) in [("voter", voters), ("learner", members.len() - voters)] {
+        let members = metrics.members.with_label_values(&[kind]);
+        members.set(gauge(count as u64));
+    }
+    // Whoever is no member any more has no line.
+    metrics.member_lag.reset();
+    for (member, lag) in members {
+        let node = format!("{:016x}", member.peer.node_id);
+        if let Some(lag) = lag {
+            let gauge_of_it = metrics.member_lag.with_label_values(&[&node]);
+            gauge_of_it.set(gauge(lag));
+        }
+    }
+    let alarms = cluster.alarms();
+    for kind in Kind::ALL {
+        let active = alarms.iter().filter(|alarm| alarm.kind == kind).count();
+        let alarms = metrics.alarms.with_label_values(&[kind.as_str()]);
+        alarms.set(gauge(active as u64));
     }
 }
 

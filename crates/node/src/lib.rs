@@ -16,6 +16,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod cluster;
 pub mod compute;
 pub mod deadline;
 pub mod error;

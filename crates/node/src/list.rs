@@ -32,6 +32,7 @@ pub struct Page {
     /// Stands for namespace, reader and filter in the token of the next page.
     pub asks: Asks,
     pub at_least: Option<Position>,
+    pub linearizable: bool,
 }
 
 pub struct Answer {
@@ -44,7 +45,8 @@ pub struct Answer {
 pub async fn list(backend: &Backend, page: Page, deadline: Deadline) -> Result<Answer, Error> {
     let of_token = page.token.as_ref().map(|t| backend.position(t.index));
     backend.snapshot_at_least(of_token, deadline).await?;
-    let snapshot = backend.snapshot_at_least(page.at_least, deadline).await?;
+    let from = backend.read_from(page.at_least, page.linearizable, deadline);
+    let snapshot = backend.snapshot_at_least(from.await?, deadline).await?;
     let position = backend.position(snapshot.position());
     let read = move || read(&snapshot, &page);
     let (memories, next) = backend.reads.run(deadline, read).await??;

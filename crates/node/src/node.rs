@@ -11,13 +11,14 @@
 mod grpc_server;
 mod http_server;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use memorygate_core::embedding::Embedder;
 use memorygate_index::embed::{MiniLm, pool::Pool};
 use memorygate_raft::{
-    Clock, First, FreeSpace, Handle, NoTransport, Open, Replica, Statvfs, Transport, dir::DataDir,
+    Clock, First, FreeSpace, Handle, NoTransport, Open, OpenError, Replica, StartError, Statvfs,
+    Transport, dir::DataDir,
 };
 use tokio::{
     net::TcpListener,
@@ -28,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::{
     backend::Backend,
+    cluster::{self, Cluster, alarms::Alarm, drain::Drain},
     compute::Compute,
     error::Error,
     expiry,
@@ -51,6 +53,7 @@ const INDEX_DIR: &str = "index";
 /// A running node. Dropping it stops nothing: call [`Node::shutdown`].
 pub struct Node {
     backend: Arc<Backend>,
+    cluster: Arc<Cluster>,
     pool: Pool,
     health: Arc<Health>,
     grpc_address: SocketAddr,
@@ -78,9 +81,6 @@ impl Drop for PeerServer {
         self.desk.stopped();
     }
 }
-
-/// How long a leader that stops waits for another to take over.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Loads the model that the settings name, off the asynchronous threads.
 pub async fn load_model(settings: &Settings) -> anyhow::Result<Arc<dyn Embedder>> {
@@ -113,9 +113,8 @@ impl Node {
     ) -> anyhow::Result<Self> {
         settings.check().context("check settings")?;
         let metrics = Arc::new(Metrics::new());
-        metrics
-            .start_time_seconds
-            .set(clock.now().0 as f64 / 1000.0);
+        let started_at = clock.now();
+        metrics.start_time_seconds.set(started_at.0 as f64 / 1000.0);
         let health = Arc::new(Health::new(metrics.clone()));
         // An address that is in use is said before a large directory is opened.
         let grpc_listener = bind(&settings.server.grpc_address).await?;
@@ -131,6 +130,7 @@ impl Node {
             index,
             peer,
             joining,
+            links,
         } = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -159,16 +159,28 @@ impl Node {
             message_bytes_max: settings.server.message_bytes_max,
             metrics: metrics.clone(),
             storage_failure: watch::Sender::new(None),
+            drain: Drain::default(),
             raft,
             index,
         });
-        health.started(backend.clone());
+        let own = cluster::Own {
+            client_address: settings
+                .client_address(grpc_address.port())
+                .unwrap_or_default(),
+            started_at,
+        };
+        let cluster = Arc::new(Cluster::new(backend.clone(), links, own));
+        health.started(cluster.clone());
+        if let Some(peer) = &peer {
+            peer.desk.serves(cluster.clone());
+        }
         let (stop_grpc, grpc, reporter) =
-            grpc_server::serve(grpc_listener, &settings, &backend, &health).await?;
+            grpc_server::serve(grpc_listener, &settings, &cluster, &health).await?;
         let mut background = vec![
             reporter,
             tokio::spawn(expiry::run(backend.clone())),
             tokio::spawn(backend.index.clone().watch()),
+            tokio::spawn(cluster.clone().run()),
         ];
         background.extend(joining);
         let identity = backend.raft.identity();
@@ -185,6 +197,7 @@ impl Node {
         );
         Ok(Self {
             backend,
+            cluster,
             pool,
             health,
             grpc_address,
@@ -253,10 +266,13 @@ impl Node {
         }
     }
 
-    /// Stops in order: takes nothing new, finishes what is in work for as long as the grace lasts,
+    /// Stops in order: hands over leadership, takes nothing new, finishes what is in work for as long as the grace lasts,
     /// closes the log, writes the index. The data directory is free when this returns.
     pub async fn shutdown(self) {
+        self.cluster.announce_failure().await;
         self.health.stopping();
+        // Others need not find out by waiting that it is gone, and callers go elsewhere at once.
+        self.cluster.drain_here(false).await;
         // A receiver that is gone has stopped by itself.
         let _ = self.stop_grpc.send(());
         let mut grpc = self.grpc;
@@ -271,11 +287,8 @@ impl Node {
             task.abort();
             let _ = task.await;
         }
-        // Others need not find out by waiting that it is gone.
-        let handing_over = self.backend.raft.transfer_leader(None);
-        if let Ok(Ok(new)) = tokio::time::timeout(HAND_OVER_WITHIN, handing_over).await {
-            info!(to = new.address, "leadership is handed over");
-        }
+        // It may have been elected again, or all others drained too.
+        self.cluster.leave().await;
         self.backend.raft.shutdown().await;
         drop(self.peer);
         let (index, pool) = (self.backend.index.clone(), self.pool);
@@ -305,6 +318,8 @@ struct Opened {
     peer: Option<PeerServer>,
     /// Has this node added to its cluster.
     joining: Option<JoinHandle<()>>,
+    /// The way to the others.
+    links: Arc<Links>,
 }
 
 /// Opens the data directory, finds the other nodes, lets the index catch up beside, and takes part
@@ -328,11 +343,26 @@ async fn open(
         observer: Arc::new(StorageObserver(metrics.clone())),
         disk: disk.clone(),
     };
+    if let Some(found) = &found {
+        links.set_caller(found.caller);
+    }
     let shown = dir.display().to_string();
-    let replica = tokio::task::spawn_blocking(move || Replica::open(open))
+    let opened = tokio::task::spawn_blocking(move || Replica::open(open))
         .await
-        .context("open data directory")?
-        .with_context(|| format!("open data directory {shown}"))?;
+        .context("open data directory")?;
+    let announce = async |damage: Option<String>| {
+        if let (Some(found), Some(damage)) = (&found, damage) {
+            let alarm = Alarm::corrupt(found.caller.node_id, damage, clock.now());
+            cluster::announce(&links, &found.others, &alarm).await;
+        }
+    };
+    let replica = match opened {
+        Ok(replica) => replica,
+        Err(error) => {
+            announce(damage(&error)).await;
+            return Err(error).with_context(|| format!("open data directory {shown}"));
+        }
+    };
     let identity = *replica.identity();
     let index = Projection::start(
         &Path::new(&dir).join(INDEX_DIR),
@@ -352,6 +382,7 @@ async fn open(
             index,
             peer: None,
             joining: None,
+            links,
         });
     };
     let Found {
@@ -359,17 +390,27 @@ async fn open(
         first,
         desk,
         peer,
+        caller,
+        others,
     } = found;
-    links.set_caller(Caller {
-        cluster_id: identity.cluster_id,
-        node_id: identity.node_id,
-        incarnation: identity.incarnation,
-    });
     let transport: Arc<dyn Transport> = links.clone();
-    let raft = replica
-        .start(index.clone(), first, transport)
-        .await
-        .context("start replica")?;
+    let raft = match replica.start(index.clone(), first, transport).await {
+        Ok(raft) => raft,
+        Err(error) => {
+            if let StartError::Open(cause) = &error
+                && let Some(damage) = damage(cause)
+            {
+                let alarm = Alarm::corrupt(caller.node_id, damage, clock.now());
+                cluster::announce(&links, &others, &alarm).await;
+            }
+            if let StartError::Fatal(fatal) = &error
+                && let Some(alarm) = Alarm::of_fatal(caller.node_id, fatal, clock.now())
+            {
+                cluster::announce(&links, &others, &alarm).await;
+            }
+            return Err(error).context("start replica");
+        }
+    };
     desk.started(raft.clone());
     let members = raft.membership();
     // A member that was removed does not come back by itself.
@@ -380,12 +421,13 @@ async fn open(
         .get(identity.node_id)
         .is_some_and(|member| !member.is_voter);
     let joining = (is_new || (is_named && is_learner))
-        .then(|| tokio::spawn(forming::join(plan, identity.node_id, links)));
+        .then(|| tokio::spawn(forming::join(plan, identity.node_id, links.clone())));
     Ok(Opened {
         raft,
         index,
         peer: Some(peer),
         joining,
+        links,
     })
 }
 
@@ -395,6 +437,18 @@ struct Found {
     first: First,
     desk: Arc<Desk>,
     peer: PeerServer,
+    caller: Caller,
+    /// Addresses of other nodes, as they were when the cluster began or as the settings have them.
+    others: BTreeSet<String>,
+}
+
+/// What is damaged, if it is that which keeps a data directory from being opened.
+fn damage(error: &OpenError) -> Option<String> {
+    let is_damage = matches!(
+        error,
+        OpenError::Corrupt { .. } | OpenError::Incomplete { .. }
+    );
+    is_damage.then(|| error.to_string())
 }
 
 async fn find_others(
@@ -441,10 +495,21 @@ async fn find_others(
         _stop: desk::serve(listener, desk.clone()),
     };
     let first = forming::agree(&mut dir, &plan, links, &desk).await?;
+    let identity = dir.identity();
+    let caller = Caller {
+        cluster_id: identity.cluster_id,
+        node_id: identity.node_id,
+        incarnation: identity.incarnation,
+    };
+    let founders = dir.founders().iter().map(|peer| peer.address.clone());
+    let mut others: BTreeSet<String> = founders.chain(plan.peers.iter().cloned()).collect();
+    others.remove(&plan.own);
     Ok(Found {
         plan,
         first,
         desk,
         peer,
+        caller,
+        others,
     })
 }

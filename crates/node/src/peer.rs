@@ -84,7 +84,7 @@ fn value(metadata: &MetadataMap, name: &str) -> Result<Vec<u8>, Status> {
     Ok(bytes.to_vec())
 }
 
-fn cluster_id(bytes: &[u8]) -> Option<ClusterId> {
+pub(crate) fn cluster_id(bytes: &[u8]) -> Option<ClusterId> {
     bytes
         .try_into()
         .ok()

@@ -48,6 +48,7 @@ pub struct Query {
     pub ranking: rank::Settings,
     pub stages: Stages,
     pub at_least: Option<Position>,
+    pub linearizable: bool,
     pub follow_links: bool,
 }
 
@@ -82,7 +83,8 @@ pub struct Answer {
 
 pub async fn recall(backend: &Backend, query: Query, deadline: Deadline) -> Result<Answer, Error> {
     let embedding = embed(backend, &query, deadline).await?;
-    backend.index_at_least(query.at_least, deadline).await?;
+    let from = backend.read_from(query.at_least, query.linearizable, deadline);
+    backend.index_at_least(from.await?, deadline).await?;
     let (index, metrics) = (backend.index.clone(), backend.metrics.clone());
     let work = move || {
         let view = index.view()?;

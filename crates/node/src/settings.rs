@@ -44,6 +44,7 @@ pub struct Settings {
 pub struct Server {
     pub grpc_address: Address,
     pub http_address: Address,
+    pub advertise: Option<Address>,
     pub requests_max: usize,
     pub message_bytes_max: usize,
     pub in_flight_bytes_max: usize,
@@ -55,6 +56,7 @@ impl Default for Server {
         Self {
             grpc_address: Address("127.0.0.1:7411".to_owned()),
             http_address: Address("127.0.0.1:7412".to_owned()),
+            advertise: None,
             requests_max: 1024,
             message_bytes_max: 16 * MIB,
             in_flight_bytes_max: 256 * MIB,
@@ -202,6 +204,16 @@ impl Address {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// An IPv6 address stands in brackets.
+    pub fn host(&self) -> &str {
+        self.0.rsplit_once(':').map_or("", |(host, _)| host)
+    }
+
+    /// Whether it means all addresses of the machine, which nobody can connect to.
+    pub fn is_wildcard(&self) -> bool {
+        matches!(self.host(), "0.0.0.0" | "[::]" | "[::0]" | "*")
+    }
 }
 
 impl fmt::Display for Address {
@@ -304,6 +316,19 @@ pub struct Invalid {
 }
 
 impl Settings {
+    /// Where clients reach the node that listens on `grpc_port`; `None` if no setting names its host.
+    pub fn client_address(&self, grpc_port: u16) -> Option<String> {
+        if let Some(advertise) = &self.server.advertise {
+            return Some(advertise.to_string());
+        }
+        let cluster = [&self.cluster.advertise, &self.cluster.listen];
+        let hosts = [Some(&self.server.grpc_address)]
+            .into_iter()
+            .chain(cluster.map(Option::as_ref));
+        let named = hosts.flatten().find(|address| !address.is_wildcard());
+        named.map(|address| format!("{}:{grpc_port}", address.host()))
+    }
+
     /// Whether every value makes sense, alone and beside the others.
     pub fn check(&self) -> Result<(), Invalid> {
         let at_least = |key: &str, actual: usize, least: usize| {
@@ -316,6 +341,20 @@ impl Settings {
                 expected: format!("at least {least}"),
             })
         };
+        for (key, address) in [
+            ("server.advertise", &self.server.advertise),
+            ("cluster.advertise", &self.cluster.advertise),
+        ] {
+            if let Some(address) = address
+                && (address.is_wildcard() || address.as_str().ends_with(":0"))
+            {
+                return Err(Invalid {
+                    key: key.to_owned(),
+                    actual: address.to_string(),
+                    expected: "an address that others can connect to".to_owned(),
+                });
+            }
+        }
         at_least("server.requests_max", self.server.requests_max, 1)?;
         // The largest command must be able to arrive.
         let message_least = limits::COMMAND_BYTES_MAX;

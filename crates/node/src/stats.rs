@@ -14,6 +14,7 @@ pub struct Scope {
     /// All if absent.
     pub namespace: Option<Namespace>,
     pub at_least: Option<Position>,
+    pub linearizable: bool,
 }
 
 pub struct Answer {
@@ -25,7 +26,8 @@ pub struct Answer {
 }
 
 pub async fn stats(backend: &Backend, scope: Scope, deadline: Deadline) -> Result<Answer, Error> {
-    let snapshot = backend.snapshot_at_least(scope.at_least, deadline).await?;
+    let from = backend.read_from(scope.at_least, scope.linearizable, deadline);
+    let snapshot = backend.snapshot_at_least(from.await?, deadline).await?;
     let read = move || -> Result<_, Error> {
         let namespaces = match scope.namespace {
             None => snapshot.namespaces()?,

@@ -2,6 +2,7 @@
 
 mod digests;
 mod forward;
+pub(crate) mod gate;
 pub(crate) mod members;
 pub(crate) mod serving;
 
@@ -31,6 +32,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+use self::gate::{Gate, MemberFull};
 use crate::{
     clock::Clock,
     dir::Identity,
@@ -80,6 +82,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     transport: Arc<dyn Transport>,
     guard: Guard,
+    gate: Gate,
     log: Weak<Log>,
     log_stats: Arc<Stats>,
     alarm: Alarm,
@@ -145,6 +148,9 @@ pub enum ProposeError {
     TooLarge { actual: usize, max: usize },
     #[error(transparent)]
     StorageFull(#[from] StorageFull),
+    /// So says the leader, which has room itself.
+    #[error(transparent)]
+    MemberFull(#[from] MemberFull),
     #[error("node is stopped: {reason}")]
     Stopped { reason: String },
     /// It was handed over and may be committed, now or later. Only a repeat under the same request
@@ -215,6 +221,8 @@ pub struct Metrics {
     pub log_entries: u64,
     pub log_bytes: u64,
     pub disk_free_bytes: u64,
+    /// 0 if it is not known.
+    pub disk_total_bytes: u64,
 }
 
 /// A snapshot on disk.
@@ -265,6 +273,7 @@ impl Handle {
             clock,
             transport,
             guard,
+            gate: Gate::default(),
             log,
             log_stats,
             alarm,
@@ -306,6 +315,7 @@ impl Handle {
         self.check_running()
             .map_err(|Stopped { reason }| ProposeError::Stopped { reason })?;
         shared.guard.check()?;
+        shared.gate.check()?;
         envelope.time = shared.clock.now();
         let bytes = encoded(envelope)?;
         let shares = self.share(bytes.len())?;
@@ -446,6 +456,7 @@ impl Handle {
             log_entries: shared.log_stats.entries.load(Ordering::Relaxed),
             log_bytes: shared.log_stats.bytes.load(Ordering::Relaxed),
             disk_free_bytes: shared.guard.free_bytes(),
+            disk_total_bytes: shared.guard.total_bytes(),
         }
     }
 

@@ -54,6 +54,7 @@ pub use self::{
     handle::{
         Applied, BarrierError, Handle, Metrics, ProposeError, Role, SnapshotError, SnapshotInfo,
         Stopped,
+        gate::MemberFull,
         members::{Member, MemberChange, MemberError, Membership},
         serving::PeerError,
     },

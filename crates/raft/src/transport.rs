@@ -31,16 +31,19 @@ pub enum Call {
     ReadIndex,
     /// To change who the members are, as the leader.
     ChangeMembers,
+    /// To have another member lead, as the leader.
+    HandOver,
 }
 
 impl Call {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Vote,
         Self::PreVote,
         Self::TransferLeader,
         Self::Propose,
         Self::ReadIndex,
         Self::ChangeMembers,
+        Self::HandOver,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Call {
             Self::Propose => "propose",
             Self::ReadIndex => "read_index",
             Self::ChangeMembers => "change_members",
+            Self::HandOver => "hand_over",
         }
     }
 }

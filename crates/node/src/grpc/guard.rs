@@ -28,8 +28,8 @@ use tracing::{Instrument as _, debug, info_span, warn};
 use super::status::{self, Call};
 use crate::{deadline::Deadline, error::Error, telemetry::metrics::Metrics};
 
-/// The service whose calls are guarded; health and reflection pass as they are.
-const PREFIX: &str = "/memorygate.v1.MemoryGate/";
+/// The services whose calls are guarded; health and reflection pass as they are.
+const PREFIX: &str = "/memorygate.v1.";
 
 /// Names a call in logs and answers. A caller may choose it.
 const REQUEST_ID: &str = "x-request-id";
@@ -185,9 +185,9 @@ where
     }
 }
 
-/// Method names as labels: those of the service, so that a caller cannot invent metrics.
+/// Method names as labels: those of the services, each of which one has, so that a caller cannot invent metrics.
 fn known(method: &str) -> Option<&'static str> {
-    const METHODS: [&str; 10] = [
+    const MEMORY_GATE: [&str; 10] = [
         "Learn",
         "LearnStream",
         "Recall",
@@ -199,12 +199,33 @@ fn known(method: &str) -> Option<&'static str> {
         "Link",
         "Stats",
     ];
-    METHODS.into_iter().find(|m| *m == method)
+    const CLUSTER: [&str; 12] = [
+        "Members",
+        "Status",
+        "ChangeMember",
+        "TransferLeader",
+        "Drain",
+        "Verify",
+        "ListAlarms",
+        "ClearAlarms",
+        "CreateSnapshot",
+        "ListSnapshots",
+        "SaveSnapshot",
+        "VerifySnapshot",
+    ];
+    let (service, name) = method.split_once('/')?;
+    let methods: &[&'static str] = match service {
+        "MemoryGate" => &MEMORY_GATE,
+        "Cluster" => &CLUSTER,
+        _ => return None,
+    };
+    methods.iter().find(|method| **method == name).copied()
 }
 
 fn call_of(method: &str) -> Call {
     match method {
-        "Recall" | "Get" | "List" | "Stats" => Call::Reading,
+        "Recall" | "Get" | "List" | "Stats" | "Members" | "Status" | "Verify" | "ListAlarms"
+        | "ListSnapshots" | "SaveSnapshot" | "VerifySnapshot" => Call::Reading,
         _ => Call::Mutating,
     }
 }

@@ -16,6 +16,7 @@ pub(super) async fn learn(
 ) -> Result<v1::LearnResponse, Error> {
     let deadline = super::deadline(&request);
     let batch = read::learn(request.into_inner(), backend.clock.now())?;
+    let _write = backend.drain.admit()?;
     let answer = learn::learn(backend, batch, deadline).await?;
     Ok(v1::LearnResponse {
         learned: answer.learned.iter().map(write::learned).collect(),

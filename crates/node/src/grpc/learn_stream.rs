@@ -1,7 +1,7 @@
 //! `LearnStream`: batches committed as they arrive, one answer at the end.
 //!
 //! What was committed before a stream breaks stays. The error names the batch that failed, so that
-//! the caller knows how far it came.
+//! the caller knows how far it came. A stream is let in as a whole.
 
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(super) async fn learn_stream(
         let status = api.status(Call::Mutating, error);
         at(&status, committed)
     };
+    // A stream that was taken is finished; a drained node waits for it as long as the grace lasts.
+    let _write = backend.drain.admit().map_err(|e| at(&e, 0))?;
     let held = request.extensions().get::<Arc<Held>>().cloned();
     let mut batches = request.into_inner();
     let mut answer = v1::LearnStreamResponse::default();

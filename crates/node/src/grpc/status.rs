@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use memorygate_raft::MemberError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -61,6 +62,12 @@ pub fn of(error: &Error, call: Call) -> Status {
         | Error::OtherCluster { .. }
         | Error::AnswerTooLarge { .. }
         | Error::StorageFull { .. }
+        | Error::MemberFull(_)
+        | Error::Draining
+        | Error::NoQuorum { .. }
+        | Error::NobodyThere { .. }
+        | Error::Foreign { .. }
+        | Error::Unanswered { .. }
         | Error::Overloaded { .. }
         | Error::NotLeader { .. }
         | Error::NotReady { .. }
@@ -70,6 +77,10 @@ pub fn of(error: &Error, call: Call) -> Status {
         | Error::Embedding { .. }
         | Error::Storage(_)
         | Error::Internal { .. } => {}
+        Error::Member(MemberError::Address { .. }) => {
+            details.add_bad_request_violation("peer_address", error.to_string());
+        }
+        Error::Member(_) => {}
     }
     Status::with_error_details(kind.code, error.to_string(), details)
 }
@@ -133,6 +144,17 @@ fn kind(error: &Error) -> Kind {
         ),
         Error::AnswerTooLarge { .. } => (Code::ResourceExhausted, "ANSWER_TOO_LARGE", None),
         Error::StorageFull { .. } => (Code::ResourceExhausted, "STORAGE_FULL", Some(RETRY_STORAGE)),
+        Error::MemberFull(_) => (Code::ResourceExhausted, "STORAGE_FULL", Some(RETRY_STORAGE)),
+        Error::Draining => (Code::Unavailable, "DRAINING", Some(RETRY_UNAVAILABLE)),
+        Error::NoQuorum { .. } => (Code::Unavailable, "NO_QUORUM", Some(RETRY_UNAVAILABLE)),
+        Error::Member(error) => return member(error),
+        Error::NobodyThere { .. } => (Code::FailedPrecondition, "NOBODY_THERE", None),
+        Error::Foreign { .. } => (Code::FailedPrecondition, "FOREIGN_NODE", None),
+        Error::Unanswered { .. } => (
+            Code::Unavailable,
+            "MEMBER_UNREACHABLE",
+            Some(RETRY_UNAVAILABLE),
+        ),
         Error::Overloaded { .. } => (
             Code::ResourceExhausted,
             "OVERLOADED",
@@ -150,6 +172,34 @@ fn kind(error: &Error) -> Kind {
         Error::Embedding { .. } => (Code::Internal, "EMBEDDING", None),
         Error::Storage(_) => (Code::DataLoss, "STORAGE", None),
         Error::Internal { .. } => (Code::Internal, "INTERNAL", None),
+    };
+    Kind {
+        code,
+        reason,
+        retry,
+    }
+}
+
+/// Why the members are what they were.
+fn member(error: &MemberError) -> Kind {
+    let (code, reason, retry) = match error {
+        MemberError::NotLeader { .. } => (Code::Unavailable, "NOT_LEADER", Some(RETRY_UNAVAILABLE)),
+        MemberError::Unknown { .. } => (Code::NotFound, "UNKNOWN_MEMBER", None),
+        MemberError::AddressTaken { .. } => (Code::AlreadyExists, "ADDRESS_TAKEN", None),
+        MemberError::Known { .. } | MemberError::Voter { .. } => {
+            (Code::AlreadyExists, "MEMBER_EXISTS", None)
+        }
+        MemberError::Learner { .. } => (Code::FailedPrecondition, "NO_VOTER", None),
+        MemberError::LastVoter { .. } => (Code::FailedPrecondition, "LAST_VOTER", None),
+        MemberError::Lagging { .. } => (Code::FailedPrecondition, "LAGGING", Some(RETRY_STORAGE)),
+        MemberError::InProgress => (Code::Aborted, "CHANGE_IN_PROGRESS", Some(RETRY_UNAVAILABLE)),
+        MemberError::Address { .. } => (Code::InvalidArgument, "INVALID", None),
+        MemberError::Stopped(_) => (Code::Unavailable, "STOPPED", Some(RETRY_UNAVAILABLE)),
+        MemberError::Outcome { .. } => (
+            Code::Unavailable,
+            "OUTCOME_UNKNOWN",
+            Some(RETRY_UNAVAILABLE),
+        ),
     };
     Kind {
         code,
@@ -187,7 +237,17 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::NotLeader {
             leader: Some(leader),
         } => vec![("leader", leader.clone())],
+        Error::MemberFull(full) => vec![
+            ("node_id", format!("{:016x}", full.node_id)),
+            ("short_bytes", full.short_bytes.to_string()),
+        ],
+        Error::Unanswered { node_id, .. } => vec![("node_id", format!("{node_id:016x}"))],
         Error::NotLeader { leader: None }
+        | Error::Draining
+        | Error::NoQuorum { .. }
+        | Error::Member(_)
+        | Error::NobodyThere { .. }
+        | Error::Foreign { .. }
         | Error::Invalid(_)
         | Error::Refused { .. }
         | Error::NotFound { .. }

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use memorygate_proto::{DESCRIPTORS, v1::memory_gate_server::MemoryGateServer};
+use memorygate_proto::{
+    DESCRIPTORS,
+    v1::{cluster_server::ClusterServer, memory_gate_server::MemoryGateServer},
+};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
     codec::CompressionEncoding,
@@ -13,17 +16,18 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::warn;
 
 use crate::{
-    backend::Backend,
+    cluster::Cluster,
     grpc::{
         Api,
+        cluster::ClusterApi,
         guard::{Bounds, Guard},
     },
     health::Health,
     settings::Settings,
 };
 
-/// What the health service knows besides the whole server, which has the empty name.
-const SERVICE: &str = "memorygate.v1.MemoryGate";
+/// What the health service knows: the whole server, which has the empty name, and its services.
+const SERVICES: [&str; 3] = ["", "memorygate.v1.MemoryGate", "memorygate.v1.Cluster"];
 
 /// How often the health service is told how the node is.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -35,7 +39,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(super) async fn serve(
     listener: TcpListener,
     settings: &Settings,
-    backend: &Arc<Backend>,
+    cluster: &Arc<Cluster>,
     health: &Arc<Health>,
 ) -> anyhow::Result<(oneshot::Sender<()>, JoinHandle<()>, JoinHandle<()>)> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -45,6 +49,7 @@ pub(super) async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("describe services")?;
+    let backend = cluster.backend();
     let bounds = Bounds::new(
         settings.server.requests_max,
         settings.server.in_flight_bytes_max,
@@ -58,10 +63,18 @@ pub(super) async fn serve(
     .max_encoding_message_size(max)
     .accept_compressed(CompressionEncoding::Gzip)
     .send_compressed(CompressionEncoding::Gzip);
+    let cluster_api = ClusterServer::new(ClusterApi {
+        cluster: cluster.clone(),
+    })
+    .max_decoding_message_size(max)
+    .max_encoding_message_size(max)
+    .accept_compressed(CompressionEncoding::Gzip)
+    .send_compressed(CompressionEncoding::Gzip);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(Guard(Arc::new(bounds)))
         .add_service(api)
+        .add_service(cluster_api)
         .add_service(health_service)
         .add_service(reflection);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -102,7 +115,7 @@ async fn report(reporter: &HealthReporter, is_ready: bool) {
     } else {
         ServingStatus::NotServing
     };
-    for service in ["", SERVICE] {
+    for service in SERVICES {
         reporter.set_service_status(service, status).await;
     }
 }

@@ -3,17 +3,23 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use futures::{StreamExt as _, stream::BoxStream};
-use memorygate_proto::peer::{
-    CallRequest, CallResponse, HelloRequest, HelloResponse, JoinRequest, JoinResponse, Message,
-    Verb, peer_server,
+use memorygate_proto::{
+    peer::{
+        AlarmRequest, AlarmResponse, CallRequest, CallResponse, DigestRequest, DigestResponse,
+        DrainRequest, DrainResponse, HelloRequest, HelloResponse, JoinRequest, JoinResponse,
+        Message, StatusRequest, StatusResponse, Verb, alarm_request::What, peer_server,
+    },
+    v1,
 };
 use memorygate_raft::{
     ClusterId, Handle, Identity, MemberChange, Peer, PeerError,
     transport::{Answers, Call, Channel, Messages},
 };
+use prost::Message as _;
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{
     Request, Response, Status, Streaming,
@@ -23,12 +29,25 @@ use tonic::{
 use tracing::{info, warn};
 
 use super::{Envelope, MESSAGE_BYTES_MAX, links::Links, member, peer};
+use crate::{
+    cluster::{
+        Cluster,
+        alarms::{Alarm, Kind},
+    },
+    wire::read,
+};
 
 /// Streams of one connection, at most: a few for each other member.
 const STREAMS_MAX: u32 = 256;
 
 /// Callers that are remembered: far more than members come and go between two restarts.
 const SEEN_MAX: usize = 4096;
+
+/// A connection that says nothing is asked this often whether the other end is still there.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// A connection that does not answer this long after it was asked is closed, with its streams.
+const KEEPALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a node says of itself while it and others find each other.
 #[derive(Clone, Debug)]
@@ -46,6 +65,8 @@ pub struct Desk {
     standing: Mutex<Standing>,
     /// None before the start and after the stop.
     replica: RwLock<Option<Handle>>,
+    /// Likewise.
+    cluster: RwLock<Option<Arc<Cluster>>>,
     /// To ask a node that wants to join whether it is there.
     links: Arc<Links>,
     /// Whether a node that lost its disk may take its own place again.
@@ -59,6 +80,7 @@ impl Desk {
         Self {
             standing: Mutex::new(standing),
             replica: RwLock::new(None),
+            cluster: RwLock::new(None),
             links,
             replaces_lost,
             seen: Mutex::default(),
@@ -78,8 +100,14 @@ impl Desk {
         *self.replica.write().unwrap_or_else(PoisonError::into_inner) = Some(replica);
     }
 
+    /// Lets others ask what concerns the cluster as a whole.
+    pub fn serves(&self, cluster: Arc<Cluster>) {
+        *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
+    }
+
     /// Lets go of the replica, though connections to this desk may still be open.
     pub fn stopped(&self) {
+        *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = None;
         *self.replica.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -128,6 +156,14 @@ impl Desk {
             )));
         }
         Ok(replica)
+    }
+
+    /// The cluster, for a caller who means this node.
+    fn meant_cluster(&self, metadata: &MetadataMap) -> Result<Arc<Cluster>, Status> {
+        self.meant(metadata)?;
+        let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
+        let cluster = cluster.clone();
+        cluster.ok_or_else(|| Status::unavailable("this node is starting"))
     }
 
     fn open(
@@ -306,30 +342,68 @@ impl peer_server::Peer for Service {
 
     async fn status(
         &self,
-        _: Request<memorygate_proto::peer::StatusRequest>,
-    ) -> Result<Response<memorygate_proto::peer::StatusResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let cluster = self.0.meant_cluster(request.metadata())?;
+        Ok(Response::new(cluster.answer_status()))
     }
 
     async fn digest(
         &self,
-        _: Request<memorygate_proto::peer::DigestRequest>,
-    ) -> Result<Response<memorygate_proto::peer::DigestResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        request: Request<DigestRequest>,
+    ) -> Result<Response<DigestResponse>, Status> {
+        let cluster = self.0.meant_cluster(request.metadata())?;
+        let digest = cluster.answer_digest(request.into_inner().position).await;
+        let digest = digest.map_err(Status::aborted)?;
+        Ok(Response::new(DigestResponse {
+            digest: digest.encode_to_vec().into(),
+        }))
     }
 
     async fn drain(
         &self,
-        _: Request<memorygate_proto::peer::DrainRequest>,
-    ) -> Result<Response<memorygate_proto::peer::DrainResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        request: Request<DrainRequest>,
+    ) -> Result<Response<DrainResponse>, Status> {
+        let cluster = self.0.meant_cluster(request.metadata())?;
+        let drained = cluster.drain_here(request.into_inner().resume).await;
+        Ok(Response::new(DrainResponse {
+            drained: drained.encode_to_vec().into(),
+        }))
     }
 
     async fn alarm(
         &self,
-        _: Request<memorygate_proto::peer::AlarmRequest>,
-    ) -> Result<Response<memorygate_proto::peer::AlarmResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        let cluster = self.0.meant_cluster(request.metadata())?;
+        let malformed = |reason: &str| Status::invalid_argument(format!("alarm {reason}"));
+        let cleared = match request.into_inner().what {
+            None => return Err(malformed("is neither raised nor cleared")),
+            Some(What::Raise(bytes)) => {
+                let alarm = v1::ClusterAlarm::decode(bytes)
+                    .ok()
+                    .and_then(Alarm::of_wire);
+                let alarm = alarm.ok_or_else(|| malformed("is not one that this node knows"))?;
+                // Every node sees that for itself.
+                if alarm.kind == Kind::DiskFull {
+                    return Err(malformed("of a full disk is raised by nobody else"));
+                }
+                let members = self.0.replica()?.membership();
+                if members.get(alarm.node_id).is_none() {
+                    return Err(malformed("is about a node that is no member"));
+                }
+                cluster.raise_here(alarm);
+                0
+            }
+            Some(What::Clear(bytes)) => {
+                let which = v1::ClearAlarmsRequest::decode(bytes)
+                    .map_err(|_| malformed("to clear is malformed"))?;
+                let which = read::cluster::which_alarms(which)
+                    .map_err(|violation| malformed(&violation.description))?;
+                cluster.clear_here(which)
+            }
+        };
+        Ok(Response::new(AlarmResponse { cleared }))
     }
 }
 
@@ -340,6 +414,8 @@ pub fn serve(listener: TcpListener, desk: Arc<Desk>) -> oneshot::Sender<()> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_WITHIN))
         .add_service(service);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (stop, stopped) = oneshot::channel();

@@ -14,8 +14,9 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use memorygate_proto::peer::{
-    CallRequest, HelloRequest, HelloResponse, JoinRequest, JoinResponse, Message, Verb,
-    peer_client::PeerClient,
+    AlarmRequest, AlarmResponse, CallRequest, DigestRequest, DigestResponse, DrainRequest,
+    DrainResponse, HelloRequest, HelloResponse, JoinRequest, JoinResponse, Message, StatusRequest,
+    StatusResponse, Verb, peer_client::PeerClient,
 };
 use memorygate_raft::{
     Peer, Transport, TransportError,
@@ -39,6 +40,10 @@ const HELLO_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long to have a node added may take: it may have to catch up first.
 const JOIN_WITHIN: Duration = Duration::from_secs(180);
+
+/// Connections that are kept: a few for each member that a cluster can have. Addresses that somebody
+/// only asked for make room for others.
+const CHANNELS_MAX: usize = 256;
 
 /// This node, as it shows itself to others.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +87,65 @@ impl Links {
         answered(address, asked).map(tonic::Response::into_inner)
     }
 
+    /// Asks a member where it stands.
+    pub async fn status(
+        &self,
+        to: &Peer,
+        within: Duration,
+    ) -> Result<StatusResponse, TransportError> {
+        let (mut client, request) = self.meant(to, StatusRequest {})?;
+        let asked = tokio::time::timeout(within, client.status(request)).await;
+        answered(&to.address, asked).map(tonic::Response::into_inner)
+    }
+
+    /// Has a member drain, or take writes again.
+    pub async fn drain(
+        &self,
+        to: &Peer,
+        resume: bool,
+        within: Duration,
+    ) -> Result<DrainResponse, TransportError> {
+        let (mut client, request) = self.meant(to, DrainRequest { resume })?;
+        let asked = tokio::time::timeout(within, client.drain(request)).await;
+        answered(&to.address, asked).map(tonic::Response::into_inner)
+    }
+
+    /// Raises or clears an alarm at a member.
+    pub async fn alarm(
+        &self,
+        to: &Peer,
+        alarm: AlarmRequest,
+        within: Duration,
+    ) -> Result<AlarmResponse, TransportError> {
+        let (mut client, request) = self.meant(to, alarm)?;
+        let asked = tokio::time::timeout(within, client.alarm(request)).await;
+        answered(&to.address, asked).map(tonic::Response::into_inner)
+    }
+
+    /// Asks a member for the digests of its state at a marker.
+    pub async fn digest(
+        &self,
+        to: &Peer,
+        position: u64,
+        within: Duration,
+    ) -> Result<DigestResponse, TransportError> {
+        let (mut client, request) = self.meant(to, DigestRequest { position })?;
+        let asked = tokio::time::timeout(within, client.digest(request)).await;
+        answered(&to.address, asked).map(tonic::Response::into_inner)
+    }
+
+    /// A request that says who asks and who is meant.
+    fn meant<T>(
+        &self,
+        to: &Peer,
+        message: T,
+    ) -> Result<(PeerClient<transport::Channel>, Request<T>), TransportError> {
+        let (client, envelope) = self.client(to)?;
+        let mut request = Request::new(message);
+        envelope.write(request.metadata_mut());
+        Ok((client, request))
+    }
+
     /// Connects when it is first used, and again whenever it broke.
     fn channel(&self, address: &str) -> Result<transport::Channel, TransportError> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,6 +165,11 @@ impl Links {
             .initial_stream_window_size(4 * 1024 * 1024)
             .initial_connection_window_size(16 * 1024 * 1024)
             .connect_lazy();
+        if channels.len() >= CHANNELS_MAX
+            && let Some(one) = channels.keys().next().cloned()
+        {
+            channels.remove(&one);
+        }
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
@@ -221,6 +290,7 @@ pub(super) fn verb(call: Call) -> Verb {
         Call::Propose => Verb::Propose,
         Call::ReadIndex => Verb::ReadIndex,
         Call::ChangeMembers => Verb::ChangeMembers,
+        Call::HandOver => Verb::HandOver,
     }
 }
 

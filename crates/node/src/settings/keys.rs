@@ -77,6 +77,12 @@ pub const KEYS: &[Key] = &[
         "Where /metrics, /livez and /readyz are served. Keep it inside: it asks nobody who they are.",
     ),
     key(
+        "server.advertise",
+        "HOST:PORT",
+        "Where agents and mgctl reach this node; the cluster tells them. Without it, server.grpc_address, \
+         and where that means all addresses, the host of cluster.advertise.",
+    ),
+    key(
         "server.requests_max",
         "requests",
         "Requests in work at once; more are refused with RESOURCE_EXHAUSTED and a hint when to retry.",

@@ -70,6 +70,12 @@ pub struct Metrics {
     pub disk_free_bytes: IntGauge,
     pub proposals_in_flight: IntGauge,
     pub ready: IntGaugeVec,
+    pub term: IntGauge,
+    pub draining: IntGauge,
+    pub writes_in_flight: IntGauge,
+    pub members: IntGaugeVec,
+    pub member_lag: IntGaugeVec,
+    pub alarms: IntGaugeVec,
     pub resident_bytes: IntGauge,
     pub start_time_seconds: Gauge,
 }
@@ -260,6 +266,35 @@ impl Metrics {
                 "memorygate_ready",
                 "1 for each readiness check that passes.",
                 &["check"],
+            ),
+            term: int_gauge(r, "memorygate_term", "Term of the log."),
+            draining: int_gauge(
+                r,
+                "memorygate_draining",
+                "1 while this node is drained and takes no writes.",
+            ),
+            writes_in_flight: int_gauge(
+                r,
+                "memorygate_writes_in_flight",
+                "Writes of callers that were taken and are not answered.",
+            ),
+            members: int_gauges(
+                r,
+                "memorygate_members",
+                "Members of the cluster, as this node knows them.",
+                &["kind"],
+            ),
+            member_lag: int_gauges(
+                r,
+                "memorygate_member_lag_entries",
+                "Entries of the leader's log that a member has not applied, as last heard.",
+                &["node"],
+            ),
+            alarms: int_gauges(
+                r,
+                "memorygate_alarms",
+                "Active alarms of the cluster, by kind.",
+                &["kind"],
             ),
             resident_bytes: int_gauge(
                 r,

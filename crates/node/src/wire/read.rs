@@ -1,5 +1,6 @@
 //! Requests as the domain understands them. The first field that breaks a bound is named.
 
+pub mod cluster;
 mod experience;
 mod filter;
 mod mutation;
@@ -34,6 +35,7 @@ pub fn get(request: v1::GetRequest) -> Result<Wanted, Violation> {
         key: key("key", &request.key)?,
         reader: reader::reader(request.reader)?,
         at_least: position(request.at_least)?,
+        linearizable: request.linearizable,
     })
 }
 
@@ -57,6 +59,7 @@ pub fn list(request: v1::ListRequest) -> Result<Page, Violation> {
         token,
         asks,
         at_least: position(request.at_least)?,
+        linearizable: request.linearizable,
     })
 }
 
@@ -68,6 +71,7 @@ pub fn stats(request: v1::StatsRequest) -> Result<Scope, Violation> {
     Ok(Scope {
         namespace: one,
         at_least: position(request.at_least)?,
+        linearizable: request.linearizable,
     })
 }
 

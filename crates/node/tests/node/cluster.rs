@@ -8,27 +8,47 @@ use std::{
 };
 
 use futures::future::join_all;
-use memorygate_node::node::Node;
+use memorygate_node::{node::Node, settings::Settings};
 use memorygate_proto::{
-    peer::{CallRequest, HelloRequest, JoinRequest, peer_client::PeerClient},
-    v1::{LearnRequest, Position, RecallRequest},
+    peer::{
+        AlarmRequest, CallRequest, DigestRequest, DrainRequest, HelloRequest, JoinRequest,
+        StatusRequest, alarm_request::What, peer_client::PeerClient,
+    },
+    v1::{
+        AlarmKind, ClusterAlarm, LearnRequest, ListAlarmsRequest, Position, RecallRequest,
+        cluster_client::ClusterClient,
+    },
 };
 use prost::Message as _;
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, time::timeout};
-use tonic::{Code, metadata::BinaryMetadataValue};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+use tonic::{
+    Code,
+    metadata::{BinaryMetadataValue, MetadataMap},
+    transport::Channel,
+};
 
-use crate::server::{Client, Start, a_moment, ask, client, contents, experience};
+use crate::server::{
+    Client, Clock, Disk, NOW_MS, Start, a_moment, ask, client, contents, experience,
+};
 
 /// Nodes on one machine, each with a directory and addresses that stay.
 pub struct Cluster {
-    dir: TempDir,
+    pub dir: TempDir,
     pub peers: Vec<String>,
+    /// Where clients connect.
+    pub grpc: Vec<String>,
     pub nodes: Vec<Option<Node>>,
+    pub disks: Vec<Disk>,
+    pub clock: Clock,
+    adjust: fn(&mut Settings),
 }
 
 /// Addresses that nothing listens on now.
-fn addresses(count: usize) -> Vec<String> {
+pub fn addresses(count: usize) -> Vec<String> {
     let listeners: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
@@ -38,15 +58,26 @@ fn addresses(count: usize) -> Vec<String> {
 
 impl Cluster {
     pub fn new(count: usize) -> Self {
+        let mut peers = addresses(2 * count);
+        let grpc = peers.split_off(count);
         Self {
             dir: tempfile::tempdir().unwrap(),
-            peers: addresses(count),
+            peers,
+            grpc,
             nodes: (0..count).map(|_| None).collect(),
+            disks: (0..count).map(|_| Disk::empty()).collect(),
+            clock: Clock::at(NOW_MS),
+            adjust: |_| (),
         }
     }
 
-    async fn formed(count: usize) -> Self {
+    pub async fn formed(count: usize) -> Self {
+        Self::formed_with(count, |_| ()).await
+    }
+
+    pub async fn formed_with(count: usize, adjust: fn(&mut Settings)) -> Self {
         let mut cluster = Self::new(count);
+        cluster.adjust = adjust;
         let starting = join_all((0..count).map(|at| cluster.node(at))).await;
         cluster.nodes = starting.into_iter().map(Some).collect();
         cluster.leader().await;
@@ -58,7 +89,22 @@ impl Cluster {
     }
 
     pub fn start(&self, at: usize) -> Start {
-        start(&self.data(at), &self.peers[at], &self.peers)
+        let mut start = start(&self.data(at), &self.peers[at], &self.peers);
+        start.settings.server.grpc_address = self.grpc[at].parse().unwrap();
+        start.disk = self.disks[at].clone();
+        start.clock = self.clock.clone();
+        (self.adjust)(&mut start.settings);
+        start
+    }
+
+    /// The node id of the node at a place.
+    pub fn id(&self, at: usize) -> u64 {
+        let node = self.nodes[at].as_ref().unwrap();
+        node.backend().raft.identity().node_id
+    }
+
+    pub async fn operator(&self, at: usize) -> Operator {
+        operator(self.nodes[at].as_ref().unwrap()).await
     }
 
     pub async fn node(&self, at: usize) -> Node {
@@ -76,7 +122,7 @@ impl Cluster {
         self.nodes[at].take().unwrap().shutdown().await;
     }
 
-    fn running(&self) -> impl Iterator<Item = &Node> {
+    pub fn running(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().flatten()
     }
 
@@ -131,7 +177,15 @@ impl Cluster {
     }
 }
 
-fn start(dir: &Path, own: &str, peers: &[String]) -> Start {
+/// A client of the service `Cluster`.
+pub type Operator = ClusterClient<Channel>;
+
+pub async fn operator(node: &Node) -> Operator {
+    let endpoint = format!("http://{}", node.grpc_address());
+    ClusterClient::connect(endpoint).await.unwrap()
+}
+
+pub fn start(dir: &Path, own: &str, peers: &[String]) -> Start {
     let mut start = Start::new(dir);
     start.settings.cluster.listen = Some(own.parse().unwrap());
     start.settings.cluster.peers = peers.join(",").parse().unwrap();
@@ -332,6 +386,11 @@ async fn a_node_that_is_no_founder_joins_as_a_learner() {
     cluster.shutdown().await;
 }
 
+/// A message with who sends it and who is meant.
+fn with<T>(message: T, metadata: &MetadataMap) -> tonic::Request<T> {
+    tonic::Request::from_parts(metadata.clone(), tonic::Extensions::default(), message)
+}
+
 /// Garbage, strangers and messages for others are refused, and nothing changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_peer_port_refuses_whoever_is_no_member() {
@@ -342,6 +401,14 @@ async fn the_peer_port_refuses_whoever_is_no_member() {
     let mut garbage = tokio::net::TcpStream::connect(address).await.unwrap();
     garbage.write_all(&[0xff; 4096]).await.unwrap();
     drop(garbage);
+    let mut browser = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n";
+    browser.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let read = timeout(Duration::from_secs(60), browser.read_to_end(&mut answer)).await;
+    // The connection is closed, by whichever way.
+    let _ = read.expect("a browser is sent away");
+    assert!(!answer.starts_with(b"HTTP/1.1 2"), "{answer:?}");
     let mut peer = PeerClient::connect(format!("http://{address}"))
         .await
         .unwrap();
@@ -408,6 +475,51 @@ async fn the_peer_port_refuses_whoever_is_no_member() {
         assert_eq!(status.code(), code, "{status}");
         assert!(status.message().contains(text), "{status}");
     }
+    // Operations are for members as well, and alarms are about members.
+    let meant = |from: Vec<u8>| call(Some(from), hello.node_id).metadata().clone();
+    let stranger = meant(identity(&[7; 16], 1, 1));
+    let own_incarnation = node.backend().raft.identity().incarnation;
+    let member = meant(identity(&own, hello.node_id, own_incarnation));
+    let status = peer.status(with(StatusRequest {}, &stranger)).await;
+    assert_eq!(status.unwrap_err().code(), Code::FailedPrecondition);
+    let drain = DrainRequest { resume: false };
+    let status = peer.drain(with(drain, &stranger)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let digest = DigestRequest { position: 1 };
+    let status = peer.digest(with(digest, &stranger)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let status = peer.digest(with(digest, &member)).await.unwrap_err();
+    assert!(status.message().contains("no marker"), "{status}");
+    let raise = |bytes: Vec<u8>| AlarmRequest {
+        what: Some(What::Raise(bytes.into())),
+    };
+    let about = |node_id: &str, kind: AlarmKind| {
+        let alarm = ClusterAlarm {
+            node_id: node_id.to_owned(),
+            kind: kind.into(),
+            ..ClusterAlarm::default()
+        };
+        raise(alarm.encode_to_vec())
+    };
+    let known = format!("{:016x}", hello.node_id);
+    let alarm = about(&known, AlarmKind::Corrupt);
+    let status = peer.alarm(with(alarm, &stranger)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    for (alarm, text) in [
+        (AlarmRequest::default(), "neither raised nor cleared"),
+        (raise(vec![0xff; 9]), "not one that this node knows"),
+        (about("7", AlarmKind::Corrupt), "no member"),
+        (about(&known, AlarmKind::DiskFull), "nobody else"),
+        (about(&known, AlarmKind::Unspecified), "not one that"),
+    ] {
+        let status = peer.alarm(with(alarm, &member)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(text), "{status}");
+    }
+    let mut operator = cluster.operator(0).await;
+    let alarms = operator.list_alarms(ListAlarmsRequest {}).await.unwrap();
+    assert!(alarms.into_inner().alarms.is_empty());
+    assert!(!node.backend().drain.is_draining());
     // Somebody who gives the address of a member that lives.
     for (address, text) in [
         (cluster.peers[1].clone(), "is answered by node"),

@@ -15,13 +15,16 @@
     reason = "a test panics on failure, and its modules are of one program"
 )]
 
+mod alarms;
 mod backup;
 mod bad_input;
 mod binary;
 mod cluster;
+mod cluster_service;
 mod corruption;
 mod deadlines;
 mod disk;
+mod drain;
 mod learning;
 mod listing;
 mod model;

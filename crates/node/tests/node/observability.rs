@@ -183,11 +183,13 @@ async fn checks_have_paths_of_their_own() {
         "/readyz",
         "/readyz/raft",
         "/readyz/index",
+        "/readyz/drain",
         "/readyz/disk",
     ] {
         assert_eq!(server.http(path).await, (200, "ok\n".to_owned()), "{path}");
     }
-    let verbose = "[+]raft ok\n[+]index ok\n[+]disk ok\nreadyz check passed\n".to_owned();
+    let verbose =
+        "[+]raft ok\n[+]index ok\n[+]drain ok\n[+]disk ok\nreadyz check passed\n".to_owned();
     assert_eq!(server.http("/readyz?verbose").await, (200, verbose));
     let verbose = "[+]raft ok\n[+]index ok\nlivez check passed\n".to_owned();
     assert_eq!(server.http("/livez?verbose").await, (200, verbose));

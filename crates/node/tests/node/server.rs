@@ -44,6 +44,12 @@ impl Clock {
 #[derive(Clone)]
 pub struct Disk(pub Arc<AtomicU64>);
 
+impl Disk {
+    pub fn empty() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
 impl FreeSpace for Disk {
     fn free_bytes(&self, _: &Path) -> std::io::Result<u64> {
         Ok(self.0.load(Ordering::SeqCst))
@@ -71,7 +77,7 @@ impl Start {
             settings,
             clock: Clock::at(NOW_MS),
             embedder: Arc::new(Stub),
-            disk: Disk(Arc::new(AtomicU64::new(u64::MAX))),
+            disk: Disk::empty(),
         }
     }
 

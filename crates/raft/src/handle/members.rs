@@ -155,17 +155,7 @@ impl Handle {
             Some(leader) if leader.node_id != self.node_id() => {
                 let request = message::encode(&change);
                 let asked = self.call(&leader, Call::ChangeMembers, request, within);
-                let answer = asked.await.map_err(|error: TransportError| {
-                    if error.is_undelivered() {
-                        MemberError::NotLeader {
-                            leader: Some(leader.clone()),
-                        }
-                    } else {
-                        MemberError::Outcome {
-                            reason: error.to_string(),
-                        }
-                    }
-                })?;
+                let answer = asked.await.map_err(|error| unanswered(&error, &leader))?;
                 message::decode(&answer).unwrap_or_else(|malformed| {
                     Err(MemberError::Outcome {
                         reason: malformed.to_string(),
@@ -176,7 +166,36 @@ impl Handle {
         }
     }
 
-    /// Hands leadership over to `node_id`, or to the voter that lacks least.
+    /// Has `node_id`, or the voter that lacks least, take over from whoever leads.
+    pub async fn hand_over(&self, node_id: Option<u64>) -> Result<Peer, MemberError> {
+        match self.metrics().leader {
+            Some(leader) if leader.node_id != self.node_id() => {
+                let request = message::encode(&node_id);
+                let asked = self.call(&leader, Call::HandOver, request, 2 * COMMITTED_WITHIN);
+                let answer = asked.await.map_err(|error| unanswered(&error, &leader))?;
+                message::decode(&answer).unwrap_or_else(|malformed| {
+                    Err(MemberError::Outcome {
+                        reason: malformed.to_string(),
+                    })
+                })
+            }
+            _ => self.hand_over_here(node_id).await,
+        }
+    }
+
+    /// Hands leadership over to `node_id`, or to the voter that lacks least. Done already if that
+    /// node leads.
+    pub(super) async fn hand_over_here(&self, node_id: Option<u64>) -> Result<Peer, MemberError> {
+        if let Some(leader) = self.metrics().leader
+            && self.is_leader()
+            && node_id == Some(leader.node_id)
+        {
+            return Ok(leader);
+        }
+        self.transfer_leader(node_id).await
+    }
+
+    /// Hands this node's leadership over to `node_id`, or to the voter that lacks least.
     pub async fn transfer_leader(&self, node_id: Option<u64>) -> Result<Peer, MemberError> {
         self.check_running()?;
         let membership = self.membership();
@@ -368,6 +387,18 @@ impl Handle {
             Ok(Err(RaftError::APIError(error))) => Err(outcome(error.to_string())),
             Ok(Err(RaftError::Fatal(_))) => Err(self.stopped().into()),
             Err(_) => Err(outcome(format!("not committed in {COMMITTED_WITHIN:?}"))),
+        }
+    }
+}
+
+fn unanswered(error: &TransportError, leader: &Peer) -> MemberError {
+    if error.is_undelivered() {
+        MemberError::NotLeader {
+            leader: Some(leader.clone()),
+        }
+    } else {
+        MemberError::Outcome {
+            reason: error.to_string(),
         }
     }
 }

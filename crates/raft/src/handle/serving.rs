@@ -11,7 +11,7 @@ use memorygate_core::command::Envelope;
 use openraft::{error::Fatal, raft::StreamAppendResult};
 use serde::Serialize;
 
-use super::{Handle, Stopped};
+use super::{Handle, ProposeError, Stopped};
 use crate::{
     message::{self, Malformed},
     snapshots::{
@@ -68,6 +68,13 @@ impl Handle {
                 raft.handle_transfer_leader(message::decode(&request)?)
                     .await,
             ),
+            Call::Propose if self.shared.gate.is_draining() => {
+                let leader = self.metrics().leader;
+                let refused = Err(ProposeError::NotLeader {
+                    leader: leader.filter(|leader| leader.node_id != self.node_id()),
+                });
+                Ok(message::encode_proposed(&refused))
+            }
             Call::Propose => {
                 let mut envelope = Envelope::from_bytes(&request).map_err(|error| {
                     PeerError::from(Malformed {
@@ -78,6 +85,10 @@ impl Handle {
                 Ok(message::encode_proposed(&proposed))
             }
             Call::ReadIndex => Ok(message::encode(&self.confirm_here().await)),
+            Call::HandOver => {
+                let to = message::decode(&request)?;
+                Ok(message::encode(&self.hand_over_here(to).await))
+            }
             Call::ChangeMembers => {
                 let change = message::decode(&request)?;
                 Ok(message::encode(&self.change_members_here(change).await))

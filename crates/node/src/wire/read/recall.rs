@@ -56,6 +56,7 @@ pub fn recall(request: v1::RecallRequest, ranking: &rank::Settings) -> Result<Qu
         ranking: weights(request.weights, ranking)?,
         stages: stages(&request.without)?,
         at_least: super::position(request.at_least)?,
+        linearizable: request.linearizable,
         follow_links: request.link_hops > 0,
     })
 }
