@@ -24,7 +24,7 @@ pub use self::settings::{ENDPOINT_DEFAULT, ENDPOINTS_MAX, Settings};
 use self::{
     call::Method,
     seen::Seen,
-    servers::{Choice, Purpose, Servers},
+    servers::{Choice, Servers},
 };
 use crate::{
     cluster::Cluster,
@@ -198,7 +198,7 @@ impl Client {
             })
         };
         let servers = &self.shared.servers;
-        let Choice::Ask(asked) = servers.choose(Purpose::Write, &[]) else {
+        let Choice::Ask(asked) = servers.choose(method.purpose, &[]) else {
             return Err(call::foreign(method));
         };
         let channel = asked.server.channel();
@@ -212,7 +212,7 @@ impl Client {
         let reply = send.await.map_err(|status| {
             let mut failure = Failure::of(method.name, method.mutating, &status);
             if let Some(trouble) = failure.trouble {
-                servers.failed(&asked.server, Purpose::Write, trouble);
+                servers.failed(&asked.server, method.purpose, trouble);
             }
             failure.error.set_trail(&asked.server.address, 1, None);
             failure.error
@@ -400,7 +400,8 @@ impl Client {
         R: Message + Default + 'static,
     {
         let servers = Arc::clone(&self.shared.servers);
-        let Choice::Ask(asked) = servers.choose(Purpose::Read, &[]) else {
+        let purpose = method.purpose;
+        let Choice::Ask(asked) = servers.choose(purpose, &[]) else {
             return Err(call::foreign(method));
         };
         let (name, mutating) = (method.name, method.mutating);
@@ -408,7 +409,7 @@ impl Client {
         let fail = move |status: Status| {
             let mut failure = Failure::of(name, mutating, &status);
             if let Some(trouble) = failure.trouble {
-                servers.failed(&server, Purpose::Read, trouble);
+                servers.failed(&server, purpose, trouble);
             }
             failure.error.set_trail(&server.address, 1, None);
             failure.error

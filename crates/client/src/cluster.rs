@@ -119,7 +119,8 @@ impl Cluster {
         Ok(reply.cleared)
     }
 
-    /// Has a node write a snapshot file to its backup store.
+    /// Has a node write a snapshot file to its backup store. Where each node has a store of its own,
+    /// this and all that follows goes to the leader, if the client follows the members.
     pub async fn create_snapshot(&self) -> Result<CreatedSnapshot, Error> {
         let request = v1::CreateSnapshotRequest {};
         let reply = self.call(&call::CREATE_SNAPSHOT, request).await?;

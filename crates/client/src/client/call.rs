@@ -42,55 +42,49 @@ pub(crate) struct Method {
     pub(crate) mutating: bool,
     /// Whether it can be repeated after its outcome was unknown.
     pub(super) is_repeatable: bool,
-}
-
-impl Method {
-    /// What mutates goes to the leader, and so does what only the leader can do.
-    fn purpose(&self) -> Purpose {
-        if self.mutating {
-            Purpose::Write
-        } else {
-            Purpose::Read
-        }
-    }
+    pub(super) purpose: Purpose,
 }
 
 macro_rules! methods {
-    ($($constant:ident = $name:literal, $rpc:literal, $mutating:literal, $repeatable:literal;)*) => {
+    ($($constant:ident = $name:literal, $rpc:literal, $mutating:literal, $repeatable:literal,
+       $purpose:ident;)*) => {
         $(pub(crate) const $constant: Method = Method {
             name: $name,
             path: concat!("/memorygate.v1.", $rpc),
             mutating: $mutating,
             is_repeatable: $repeatable,
+            purpose: Purpose::$purpose,
         };)*
     };
 }
 
 // Reads change nothing; writes carry a request id; a change of the cluster that is made already is
-// no error. A transfer to nobody in particular and a new snapshot would be done twice.
+// no error. A transfer to nobody in particular and a new snapshot would be done twice. To compare the
+// members takes an entry in the log and long, so it goes where writes go; and so does all that
+// concerns a backup store, since every node may have one of its own.
 methods! {
-    LEARN = "learn", "MemoryGate/Learn", true, true;
-    LEARN_STREAM = "learn stream", "MemoryGate/LearnStream", true, false;
-    RECALL = "recall", "MemoryGate/Recall", false, true;
-    GET = "get", "MemoryGate/Get", false, true;
-    LIST = "list", "MemoryGate/List", false, true;
-    UPDATE = "update", "MemoryGate/Update", true, true;
-    FEEDBACK = "feedback", "MemoryGate/Feedback", true, true;
-    FORGET = "forget", "MemoryGate/Forget", true, true;
-    LINK = "link", "MemoryGate/Link", true, true;
-    STATS = "stats", "MemoryGate/Stats", false, true;
-    MEMBERS = "members", "Cluster/Members", false, true;
-    STATUS = "cluster status", "Cluster/Status", false, true;
-    CHANGE_MEMBER = "change of members", "Cluster/ChangeMember", true, true;
-    TRANSFER_LEADER = "transfer of leadership", "Cluster/TransferLeader", true, false;
-    DRAIN = "drain", "Cluster/Drain", true, true;
-    VERIFY = "cluster verify", "Cluster/Verify", false, true;
-    LIST_ALARMS = "list of alarms", "Cluster/ListAlarms", false, true;
-    CLEAR_ALARMS = "clearing of alarms", "Cluster/ClearAlarms", true, true;
-    CREATE_SNAPSHOT = "snapshot", "Cluster/CreateSnapshot", true, false;
-    LIST_SNAPSHOTS = "list of snapshots", "Cluster/ListSnapshots", false, true;
-    SAVE_SNAPSHOT = "snapshot", "Cluster/SaveSnapshot", false, false;
-    VERIFY_SNAPSHOT = "check of the snapshot", "Cluster/VerifySnapshot", false, true;
+    LEARN = "learn", "MemoryGate/Learn", true, true, Write;
+    LEARN_STREAM = "learn stream", "MemoryGate/LearnStream", true, false, Write;
+    RECALL = "recall", "MemoryGate/Recall", false, true, Read;
+    GET = "get", "MemoryGate/Get", false, true, Read;
+    LIST = "list", "MemoryGate/List", false, true, Read;
+    UPDATE = "update", "MemoryGate/Update", true, true, Write;
+    FEEDBACK = "feedback", "MemoryGate/Feedback", true, true, Write;
+    FORGET = "forget", "MemoryGate/Forget", true, true, Write;
+    LINK = "link", "MemoryGate/Link", true, true, Write;
+    STATS = "stats", "MemoryGate/Stats", false, true, Read;
+    MEMBERS = "members", "Cluster/Members", false, true, Read;
+    STATUS = "cluster status", "Cluster/Status", false, true, Read;
+    CHANGE_MEMBER = "change of members", "Cluster/ChangeMember", true, true, Write;
+    TRANSFER_LEADER = "transfer of leadership", "Cluster/TransferLeader", true, false, Write;
+    DRAIN = "drain", "Cluster/Drain", true, true, Write;
+    VERIFY = "cluster verify", "Cluster/Verify", false, true, Write;
+    LIST_ALARMS = "list of alarms", "Cluster/ListAlarms", false, true, Read;
+    CLEAR_ALARMS = "clearing of alarms", "Cluster/ClearAlarms", true, true, Write;
+    CREATE_SNAPSHOT = "snapshot", "Cluster/CreateSnapshot", true, false, Write;
+    LIST_SNAPSHOTS = "list of snapshots", "Cluster/ListSnapshots", false, true, Write;
+    SAVE_SNAPSHOT = "snapshot", "Cluster/SaveSnapshot", false, false, Write;
+    VERIFY_SNAPSHOT = "check of the snapshot", "Cluster/VerifySnapshot", false, true, Write;
 }
 
 /// Of the time that a call has, the part that the first server may take to answer a read while there
@@ -116,7 +110,7 @@ where
 {
     let start = Instant::now();
     let deadline = start + settings.timeout;
-    let purpose = method.purpose();
+    let purpose = method.purpose;
     let mut outcome = Outcome::Failed;
     let (mut attempt, mut late, mut rounds, mut rounds_counted) = (0, 0, 0, 0);
     // Those that failed in this round.

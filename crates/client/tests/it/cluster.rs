@@ -438,6 +438,20 @@ async fn operations_arrive_and_are_answered() {
 }
 
 #[tokio::test]
+async fn snapshots_are_looked_for_where_they_were_made() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.elect(1);
+    let client = client(cluster.addresses());
+    settled(&client, &cluster).await;
+    let operator = client.cluster();
+    let name = operator.create_snapshot().await.unwrap().snapshot.name;
+    operator.list_snapshots().await.unwrap();
+    operator.verify_snapshot(&name).await.unwrap();
+    drop(operator.save_snapshot(Some(&name)).await.unwrap());
+    assert_eq!(cluster.state().asked_of_store, [1; 4]);
+}
+
+#[tokio::test]
 async fn what_would_be_done_twice_is_not_repeated_after_an_unknown_outcome() {
     let cluster = FakeCluster::start(3).await;
     cluster.state().is_cut_off = true;

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) snapshots: Vec<String>,
     /// Writes in flight that a drain reports, one number a call; 0 after the last.
     pub(crate) writes_in_flight: Vec<u64>,
+    /// Calls on the backup store, by node.
+    pub(crate) asked_of_store: Vec<usize>,
     /// Bytes of each snapshot file.
     pub(crate) snapshot_file: Vec<u8>,
     /// Whether answers to operations are lost, and a snapshot file that is sent breaks off.
@@ -82,6 +84,7 @@ impl FakeCluster {
             alarms: Vec::new(),
             snapshots: Vec::new(),
             writes_in_flight: Vec::new(),
+            asked_of_store: Vec::new(),
             snapshot_file: Vec::new(),
             is_cut_off: false,
         }));

@@ -291,6 +291,7 @@ impl Cluster for Operations {
         _: Request<v1::CreateSnapshotRequest>,
     ) -> Result<Response<v1::CreateSnapshotResponse>, Status> {
         let mut state = self.note("create snapshot".to_owned());
+        state.asked_of_store.push(self.at);
         let name = format!("snapshot-{}", state.snapshots.len());
         state.snapshots.insert(0, name.clone());
         Ok(Response::new(v1::CreateSnapshotResponse {
@@ -303,7 +304,8 @@ impl Cluster for Operations {
         &self,
         _: Request<v1::ListSnapshotsRequest>,
     ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.asked_of_store.push(self.at);
         let names = state.snapshots.iter();
         Ok(Response::new(v1::ListSnapshotsResponse {
             snapshots: names.map(|name| state.wire_snapshot(name)).collect(),
@@ -318,7 +320,8 @@ impl Cluster for Operations {
         request: Request<v1::SaveSnapshotRequest>,
     ) -> Result<Response<Chunks>, Status> {
         let name = request.into_inner().name;
-        let state = self.note(format!("save {name:?}"));
+        let mut state = self.note(format!("save {name:?}"));
+        state.asked_of_store.push(self.at);
         let name = Some(name).filter(|name| !name.is_empty());
         let first = v1::SaveSnapshotResponse {
             snapshot: Some(state.wire_snapshot(name.as_deref().unwrap_or("snapshot-new"))),
@@ -342,7 +345,8 @@ impl Cluster for Operations {
         request: Request<v1::VerifySnapshotRequest>,
     ) -> Result<Response<v1::VerifySnapshotResponse>, Status> {
         let name = request.into_inner().name;
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.asked_of_store.push(self.at);
         if !state.snapshots.contains(&name) {
             return Err(detailed(Code::NotFound, "NO_SUCH_SNAPSHOT", None, None));
         }
