@@ -21,6 +21,7 @@ use memorygate_raft::{
 use tokio::sync::watch;
 
 use crate::{
+    backup::Backups,
     cluster::drain::Drain,
     compute::Compute,
     deadline::Deadline,
@@ -44,6 +45,7 @@ pub struct Backend {
     pub model: ModelId,
     pub message_bytes_max: usize,
     pub metrics: Arc<Metrics>,
+    pub backups: Backups,
     /// What was found to be unreadable, once something was.
     pub storage_failure: watch::Sender<Option<String>>,
     /// Whether writes of callers are taken.

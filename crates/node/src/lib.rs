@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
 pub mod backend;
+pub mod backup;
 pub mod cli;
 pub mod cluster;
 pub mod compute;

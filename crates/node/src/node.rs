@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::{
     backend::Backend,
+    backup::{self, Backups},
     cluster::{self, Cluster, alarms::Alarm, drain::Drain},
     compute::Compute,
     error::Error,
@@ -112,6 +113,13 @@ impl Node {
         disk: Arc<dyn FreeSpace>,
     ) -> anyhow::Result<Self> {
         settings.check().context("check settings")?;
+        let backups = Backups::new(
+            &settings.backup,
+            &expand_home(&settings.data.dir),
+            settings.raft.disk_reserve_bytes,
+            disk.clone(),
+        )
+        .context("open backup store")?;
         let metrics = Arc::new(Metrics::new());
         let started_at = clock.now();
         metrics.start_time_seconds.set(started_at.0 as f64 / 1000.0);
@@ -158,6 +166,7 @@ impl Node {
             model,
             message_bytes_max: settings.server.message_bytes_max,
             metrics: metrics.clone(),
+            backups,
             storage_failure: watch::Sender::new(None),
             drain: Drain::default(),
             raft,
@@ -179,6 +188,7 @@ impl Node {
         let mut background = vec![
             reporter,
             tokio::spawn(expiry::run(backend.clone())),
+            tokio::spawn(backup::run(backend.clone())),
             tokio::spawn(backend.index.clone().watch()),
             tokio::spawn(cluster.clone().run()),
         ];

@@ -36,6 +36,7 @@ pub struct Settings {
     pub ranking: rank::Settings,
     pub index: Index,
     pub raft: memorygate_raft::Settings,
+    pub backup: Backup,
     pub log: Log,
 }
 
@@ -166,6 +167,24 @@ impl Default for Index {
             queue_max: 1024,
             checkpoint_changes: 20_000,
             checkpoint_interval_s: 300,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backup {
+    pub store: String,
+    pub interval_s: u64,
+    pub keep: usize,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self {
+            store: String::new(),
+            interval_s: 0,
+            keep: 7,
         }
     }
 }
@@ -384,6 +403,14 @@ impl Settings {
         at_least("model.batch_bytes_max", self.model.batch_bytes_max, 1)?;
         at_least("recall.queue_max", self.recall.queue_max, 1)?;
         at_least("index.queue_max", self.index.queue_max, 1)?;
+        at_least("backup.keep", self.backup.keep, 1)?;
+        if self.backup.interval_s > 0 && self.backup.store.is_empty() {
+            return Err(Invalid {
+                key: "backup.store".to_owned(),
+                actual: "empty".to_owned(),
+                expected: "a directory, since backup.interval_s is set".to_owned(),
+            });
+        }
         if self.cluster.listen.is_none() && !self.cluster.peers.is_empty() {
             return Err(Invalid {
                 key: "cluster.listen".to_owned(),

@@ -57,6 +57,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
     ("index", "The derived index: vectors and words."),
     ("raft", "The replicated log and the state on disk."),
+    ("backup", "Snapshot files, and where they are kept."),
     ("log", "What the node says about itself."),
 ];
 
@@ -361,6 +362,24 @@ pub const KEYS: &[Key] = &[
         "raft.expected_cluster_id",
         "32 hexadecimal digits",
         "The cluster that the data directory must belong to. Unset: any.",
+    ),
+    key(
+        "backup.store",
+        "directory",
+        "Where snapshot files are kept: a directory or file:///DIRECTORY, the same on each node (such as \
+         a mounted share), and not on the disk that it is a backup of. Empty: nowhere.",
+    ),
+    key(
+        "backup.interval_s",
+        "seconds",
+        "The leader writes a snapshot file when the newest one is so old and something has changed. 0: \
+         never by itself.",
+    ),
+    key(
+        "backup.keep",
+        "files",
+        "Snapshot files of this cluster that are kept; older ones are removed after a scheduled snapshot. \
+         Only files that were read back whole count. At least 1.",
     ),
     key(
         "log.format",

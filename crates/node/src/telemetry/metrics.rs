@@ -55,6 +55,10 @@ pub struct Metrics {
     pub apply_seconds: Histogram,
     pub applied_entries: IntCounter,
     pub snapshot_seconds: Histogram,
+    pub backups: IntCounter,
+    pub backup_failures: IntCounter,
+    pub backup_failing: IntGauge,
+    pub backup_time_seconds: Gauge,
     pub index_lag_seconds: Histogram,
     pub index_lag: IntGauge,
     pub index_rebuilds: IntCounter,
@@ -197,6 +201,26 @@ impl Metrics {
                 "memorygate_snapshot_seconds",
                 "Time to build one snapshot.",
                 SECONDS,
+            ),
+            backups: counter(
+                r,
+                "memorygate_backups_total",
+                "Scheduled snapshot files that were written and read back.",
+            ),
+            backup_failures: counter(
+                r,
+                "memorygate_backup_failures_total",
+                "Scheduled snapshots that failed; each is tried again.",
+            ),
+            backup_failing: int_gauge(
+                r,
+                "memorygate_backup_failing",
+                "1 on the leader while scheduled snapshots fail: see its log, then the store.",
+            ),
+            backup_time_seconds: gauge(
+                r,
+                "memorygate_backup_time_seconds",
+                "When this node wrote the last scheduled snapshot, in seconds since 1970.",
             ),
             index_lag_seconds: histogram(
                 r,

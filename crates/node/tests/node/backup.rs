@@ -20,7 +20,7 @@ use tonic::Code;
 
 use crate::{
     cluster::{Cluster, eventually, learn},
-    server::{NOW_MS, Server, ask, contents, experience},
+    server::{NOW_MS, Server, Start, ask, contents, experience},
 };
 
 /// A snapshot file of a node that has learned `count` lessons.
@@ -243,4 +243,102 @@ async fn the_command_line_shows_verifies_and_restores() {
     }
     let error = refused(&["snapshot", "show", env!("CARGO_BIN_EXE_memorygate")]);
     assert!(error.contains("it is no snapshot file"), "{error}");
+}
+
+/// A server that keeps snapshots in a directory.
+async fn scheduled(dir: &TempDir, interval_s: u64, keep: usize) -> Server {
+    let mut start = Start::new(&dir.path().join("data"));
+    start.settings.backup.store = store_dir(dir).to_str().unwrap().to_owned();
+    start.settings.backup.interval_s = interval_s;
+    start.settings.backup.keep = keep;
+    Server::with(start).await
+}
+
+fn store_dir(dir: &TempDir) -> PathBuf {
+    dir.path().join("snapshots")
+}
+
+fn kept(dir: &TempDir) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = match fs::read_dir(store_dir(dir)) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(_) => Vec::new(),
+    };
+    files.sort();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_takes_snapshots_on_schedule_and_keeps_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = scheduled(&dir, 1, 2).await;
+    let mut last = Vec::new();
+    for n in 0..4 {
+        server.learn(vec![experience(&format!("lesson {n}"))]).await;
+        server.clock.advance(10_000);
+        server
+            .metric(&format!("memorygate_backups_total {}", n + 1))
+            .await;
+        eventually("the old ones are gone", || {
+            let files = kept(&dir);
+            (files.len() == 2.min(n + 1) && files != last).then_some(())
+        })
+        .await;
+        last = kept(&dir);
+        for file in &last {
+            verify(&mut File::open(file).unwrap()).unwrap();
+        }
+    }
+    // One that is damaged does not count, and is left for a person to look at.
+    let mut bytes = fs::read(&last[1]).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&last[1], bytes).unwrap();
+    server.learn(vec![experience("after the damage")]).await;
+    server.clock.advance(10_000);
+    server.metric("memorygate_backups_total 5").await;
+    let files = kept(&dir);
+    assert_eq!(files.len(), 3, "{files:?}");
+    assert_eq!(files[..2], last);
+    assert_eq!(
+        verify(&mut File::open(&files[2]).unwrap())
+            .unwrap()
+            .memories,
+        5
+    );
+    server.metric("memorygate_backup_failing 0").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_fails_is_said_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file stands where the directory should be.
+    fs::write(store_dir(&dir), "x").unwrap();
+    let mut server = scheduled(&dir, 1, 2).await;
+    server.learn(vec![experience("lesson")]).await;
+    server.metric("memorygate_backup_failing 1").await;
+    fs::remove_file(store_dir(&dir)).unwrap();
+    server.metric("memorygate_backup_failing 0").await;
+    server.metric("memorygate_backups_total 1").await;
+    assert_eq!(kept(&dir).len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_makes_no_sense_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("data/backup");
+    for (location, expected) in [
+        ("ftp://host/x", "ftp:// is not known"),
+        ("file://x", "expected file:///DIRECTORY"),
+        (inside.to_str().unwrap(), "it is in the data directory"),
+    ] {
+        let mut start = Start::new(&dir.path().join("data"));
+        start.settings.backup.store = location.to_owned();
+        let error = format!("{:#}", start.node().await.err().unwrap());
+        assert!(error.contains(expected), "{error}");
+    }
+    let mut start = Start::new(&dir.path().join("data"));
+    start.settings.backup.interval_s = 60;
+    let error = format!("{:#}", start.node().await.err().unwrap());
+    assert!(error.contains("backup.store is empty"), "{error}");
 }
