@@ -168,22 +168,17 @@ fn any_flipped_byte_is_refused_and_nothing_is_installed() {
     let small = small();
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("data");
-    let mut bytes = small.bytes.clone();
-    let check = |at: prop::sample::Index, flip: u8| {
+    let bytes = Mutex::new(small.bytes.clone());
+    proptest!(ProptestConfig::with_cases(200), |(at: prop::sample::Index, flip in 1_u8..)| {
+        let mut bytes = bytes.lock().unwrap();
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
         let refused = restored(&bytes, &to);
         bytes[at] ^= flip;
         assert!(refused.is_err(), "byte {at}");
-        let left = names(&to);
-        assert_eq!(left, ["lock"], "byte {at}");
-    };
-    let check = Mutex::new(check);
-    proptest!(ProptestConfig::with_cases(200), |(at: prop::sample::Index, flip in 1_u8..)| {
-        (check.lock().unwrap())(at, flip);
+        assert_eq!(names(&to), ["lock"], "byte {at}");
     });
-    drop(check);
-    restored(&bytes, &to).unwrap();
+    restored(&bytes.into_inner().unwrap(), &to).unwrap();
 }
 
 fn names(dir: &Path) -> Vec<String> {
