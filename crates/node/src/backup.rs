@@ -9,6 +9,7 @@
 //! decides where files are, what they are called and which of them go.
 
 pub mod name;
+pub mod pipe;
 mod schedule;
 pub mod store;
 
@@ -45,7 +46,9 @@ pub struct Described {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("this node has no backup store: set backup.store to a directory")]
+    #[error(
+        "this node has no backup store: set backup.store to a directory, or have one sent by `mgctl snapshot save`"
+    )]
     NoStore,
     #[error("{0:?} is not the name of a snapshot file")]
     Name(String),

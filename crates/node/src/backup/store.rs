@@ -152,6 +152,21 @@ impl Store {
         self.blocking("remove from", remove).await
     }
 
+    /// A file's bytes.
+    pub async fn reader(&self, name: &FileName) -> Result<File, Error> {
+        let file = self.file(name);
+        let opened = tokio::task::spawn_blocking(move || File::open(file)).await;
+        opened.map_err(internal)?.map_err(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return self.failed("read", &error);
+            }
+            Error::Missing {
+                name: name.to_string(),
+                store: self.location.clone(),
+            }
+        })
+    }
+
     fn file(&self, name: &FileName) -> PathBuf {
         self.path.join(name.to_string())
     }

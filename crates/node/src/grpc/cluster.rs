@@ -84,28 +84,28 @@ impl cluster_server::Cluster for ClusterApi {
         &self,
         request: Request<v1::CreateSnapshotRequest>,
     ) -> Answer<v1::CreateSnapshotResponse> {
-        snapshots::create(&self.cluster, &request)
+        snapshots::create(&self.cluster, request).await
     }
 
     async fn list_snapshots(
         &self,
         request: Request<v1::ListSnapshotsRequest>,
     ) -> Answer<v1::ListSnapshotsResponse> {
-        snapshots::list(&self.cluster, &request)
+        snapshots::list(&self.cluster, request).await
     }
 
     async fn save_snapshot(
         &self,
         request: Request<v1::SaveSnapshotRequest>,
     ) -> Answer<Self::SaveSnapshotStream> {
-        snapshots::save(&self.cluster, &request)
+        snapshots::save(&self.cluster, request).await
     }
 
     async fn verify_snapshot(
         &self,
         request: Request<v1::VerifySnapshotRequest>,
     ) -> Answer<v1::VerifySnapshotResponse> {
-        snapshots::verify(&self.cluster, &request)
+        snapshots::verify(&self.cluster, request).await
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 
 use futures::future::join_all;
 use memorygate_core::time::TimeMs;
-use memorygate_proto::v1::{ListRequest, RecallRequest};
+use memorygate_proto::v1::{
+    CreateSnapshotRequest, ListRequest, ListSnapshotsRequest, RecallRequest, SaveSnapshotRequest,
+    VerifySnapshotRequest, cluster_client::ClusterClient,
+};
 use memorygate_raft::{
     Statvfs,
     backup::{Manifest, Restore, restore, verify},
@@ -341,4 +344,80 @@ async fn a_store_that_makes_no_sense_is_refused_at_the_start() {
     start.settings.backup.interval_s = 60;
     let error = format!("{:#}", start.node().await.err().unwrap());
     assert!(error.contains("backup.store is empty"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_made_listed_verified_and_sent_over_the_api() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = scheduled(&dir, 0, 1).await;
+    server
+        .learn(vec![experience("one"), experience("two")])
+        .await;
+    let endpoint = format!("http://{}", server.node.grpc_address());
+    let mut cluster = ClusterClient::connect(endpoint).await.unwrap();
+    let created = cluster.create_snapshot(CreateSnapshotRequest {}).await;
+    let created = created.unwrap().into_inner();
+    assert_eq!(created.store, store_dir(&dir).to_str().unwrap());
+    let made = created.snapshot.unwrap();
+    assert_eq!(made.memories, 2);
+    server.learn(vec![experience("three")]).await;
+    let listed = cluster.list_snapshots(ListSnapshotsRequest {}).await;
+    let listed = listed.unwrap().into_inner().snapshots;
+    assert_eq!(listed, std::slice::from_ref(&made));
+    let verify_named = |name: &str| VerifySnapshotRequest {
+        name: name.to_owned(),
+    };
+    let verified = cluster.verify_snapshot(verify_named(&made.name)).await;
+    assert_eq!(verified.unwrap().into_inner().snapshot.unwrap(), made);
+    // The one in the store, and one made now.
+    for (name, memories) in [(made.name.as_str(), 2), ("", 3)] {
+        let request = SaveSnapshotRequest {
+            name: name.to_owned(),
+        };
+        let mut stream = cluster.save_snapshot(request).await.unwrap().into_inner();
+        let head = stream.message().await.unwrap().unwrap().snapshot.unwrap();
+        let mut bytes = Vec::new();
+        while let Some(message) = stream.message().await.unwrap() {
+            assert_eq!(message.snapshot, None);
+            bytes.extend_from_slice(&message.chunk);
+        }
+        let manifest = verify(&mut &bytes[..]).unwrap();
+        assert_eq!((manifest.memories, head.memories), (memories, memories));
+        assert_eq!(manifest.state_hash, head.state_hash);
+        assert_eq!(bytes.len() as u64, head.bytes);
+    }
+    // What cannot be.
+    let missing = made.name.replace("snapshot", "").replace('-', "-0");
+    for (name, code) in [
+        ("../identity", Code::InvalidArgument),
+        (missing.as_str(), Code::InvalidArgument),
+    ] {
+        let refused = cluster
+            .verify_snapshot(verify_named(name))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    let file = &kept(&dir)[0];
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+    let refused = cluster.verify_snapshot(verify_named(&made.name)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::DataLoss);
+    fs::remove_file(file).unwrap();
+    let refused = cluster.verify_snapshot(verify_named(&made.name)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    server.stop().await;
+    // Without a store.
+    let server = Server::start().await;
+    let endpoint = format!("http://{}", server.node.grpc_address());
+    let mut cluster = ClusterClient::connect(endpoint).await.unwrap();
+    let refused = cluster
+        .create_snapshot(CreateSnapshotRequest {})
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("set backup.store"), "{refused}");
+    server.stop().await;
 }
