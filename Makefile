@@ -3,7 +3,7 @@
 # their builds use, which compiles them again.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages build model demo test lint bench coverage clean
+.PHONY: help setup packages build model demo test lint bench jepsen coverage clean
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 BIN := $(CARGO_TARGET_DIR)/release
@@ -46,6 +46,9 @@ lint: packages ## Checks format, lints, documentation and shell scripts
 bench: setup ## Measures: `make bench NAME=quality ARGS=...`; without NAME it lists what there is
 	@if [ "$(NAME)" = embed ]; then scripts/install-peers; fi
 	$(BIN)/memorygate-bench $(or $(NAME),--help) $(ARGS)
+
+jepsen: setup ## Breaks clusters for an hour: `make jepsen ARGS="--minutes 30 --workload set"`
+	$(BIN)/memorygate-jepsen soak $(ARGS)
 
 coverage: setup ## Measures which lines the tests run, by crate; fails below 85 %
 	@scripts/install-coverage-tools

@@ -231,10 +231,12 @@ fn read<T>(is_write: bool, status: &Status) -> Answer<T> {
         .get_details_error_info()
         .and_then(|info| info.metadata.get("outcome").cloned());
     let is_failed = said.as_deref() == Some("failed");
-    match status.code() {
-        Code::Aborted | Code::NotFound if is_failed || !is_write => Answer::Refused(why),
-        _ if is_failed => Answer::Failed(why),
-        _ => nothing_known(is_write, why),
+    let has_looked = matches!(status.code(), Code::Aborted | Code::NotFound);
+    match (is_failed, has_looked) {
+        (true, true) => Answer::Refused(why),
+        (true, false) => Answer::Failed(why),
+        (false, true) if !is_write => Answer::Refused(why),
+        (false, _) => nothing_known(is_write, why),
     }
 }
 

@@ -508,7 +508,13 @@ fn addresses(nodes: usize, namespaces: Option<&Namespaces>) -> anyhow::Result<Ve
 
 fn mount_small(directory: &Path) -> anyhow::Result<()> {
     let status = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={SMALL_DISK_BYTES}"), "memorygate-jepsen"])
+        .args([
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size={SMALL_DISK_BYTES}"),
+            "memorygate-jepsen",
+        ])
         .arg(directory)
         .status()
         .context("run mount")?;

@@ -206,8 +206,8 @@ mod tests {
         );
         let mut lines = Vec::new();
         write_json_lines(&events, &mut lines).unwrap();
-        let first: Value = serde_json::from_slice(lines.split(|b| *b == b'\n').next().unwrap())
-            .unwrap();
+        let first: Value =
+            serde_json::from_slice(lines.split(|b| *b == b'\n').next().unwrap()).unwrap();
         assert_eq!(first, events[0]);
     }
 }

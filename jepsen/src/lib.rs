@@ -23,6 +23,8 @@ pub mod cluster;
 pub mod findings;
 pub mod history;
 pub mod nemesis;
+pub mod planted;
 pub mod report;
 pub mod run;
+pub mod soak;
 pub mod workload;

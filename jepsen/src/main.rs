@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use memorygate_jepsen::{
     nemesis::Nemesis,
+    planted,
     run::{self, Load, Options, Verdict},
+    soak,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,6 +34,14 @@ enum Verb {
         memorygate-jepsen run --workload set --nemesis kill-one,pause --time 60\n  \
         memorygate-jepsen run --workload register --nemesis mix --time 600 --nodes 5 --seed 7")]
     Run(Options),
+    /// Checks that the harness catches bugs that a server has on purpose.
+    #[command(after_help = "Example:\n  \
+        cargo build --release --workspace --features memorygate-node/planted-bugs\n  \
+        memorygate-jepsen planted --server target/release/memorygate")]
+    Planted(planted::Settings),
+    /// Runs every workload under every nemesis alone and under all of them mixed; prints a table.
+    #[command(after_help = "Example:\n  memorygate-jepsen soak --minutes 10")]
+    Soak(soak::Settings),
     /// Lists workloads and nemeses.
     List,
 }
@@ -52,15 +62,29 @@ fn act(line: CommandLine) -> anyhow::Result<ExitCode> {
             list();
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Planted(settings) => {
+            let summary = interruptible(planted::run(&settings))?;
+            println!("{}", serde_json::to_string(&summary)?);
+            Ok(code(summary.is_good()))
+        }
+        Verb::Soak(settings) => {
+            let summary = interruptible(soak::run(&settings))?;
+            println!("{}", serde_json::to_string(&summary)?);
+            Ok(code(summary.is_good()))
+        }
         Verb::Run(options) => {
             let verdict = interruptible(run::run(&options))?;
             print(&verdict)?;
-            Ok(if verdict.valid {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(code(verdict.valid))
         }
+    }
+}
+
+fn code(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -101,6 +125,9 @@ fn list() {
     for nemesis in Nemesis::all() {
         table.add_row([nemesis.name(), nemesis.about().to_owned()]);
     }
-    table.add_row(["mix".to_owned(), "all of these that the machine allows, at random".to_owned()]);
+    table.add_row([
+        "mix".to_owned(),
+        "all of these that the machine allows, at random".to_owned(),
+    ]);
     println!("{table}");
 }

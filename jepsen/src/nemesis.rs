@@ -4,6 +4,7 @@
 //! mends it. A fault without evidence did not happen, and a run in which a chosen fault never
 //! happened proves nothing.
 
+mod amnesia;
 mod clock;
 mod corrupt;
 mod disk_full;
@@ -52,6 +53,7 @@ pub enum Nemesis {
     Transfer,
     DiskFull,
     Wipe,
+    Amnesia,
     Clock,
     Corrupt,
     PowerCut,
@@ -121,7 +123,9 @@ impl Nemesis {
             Self::KillOne => "SIGKILL of one node, the leader half of the time",
             Self::KillMajority => "SIGKILL of a majority at once",
             Self::KillAll => "SIGKILL of all nodes at once",
-            Self::Pause => "SIGSTOP of one node or a majority, the leader half of the time; SIGCONT later",
+            Self::Pause => {
+                "SIGSTOP of one node or a majority, the leader half of the time; SIGCONT later"
+            }
             Self::PartitionHalves => "a majority and a minority do not reach each other",
             Self::MajorityRing => "each node reaches a majority, and no two the same one",
             Self::OneWay => "what one node sends does not arrive, or nothing arrives at it",
@@ -134,8 +138,13 @@ impl Nemesis {
             Self::Transfer => "another voter is made the leader",
             Self::DiskFull => "a node's file system has no byte left (small disk; root)",
             Self::Wipe => "a killed node loses its directory, and its successor takes its place",
+            Self::Amnesia => {
+                "those that lag and one that lost its disk are alone: no majority of them"
+            }
             Self::Clock => "wall clocks jump by up to an hour, back and forth (preload library)",
-            Self::Corrupt => "bytes of a killed node's log, state or snapshot are changed; then it is replaced",
+            Self::Corrupt => {
+                "bytes of a killed node's log, state or snapshot are changed; then it is replaced"
+            }
             Self::PowerCut => "killed nodes lose every write that was not synced (preload library)",
         }
     }
@@ -143,7 +152,10 @@ impl Nemesis {
     pub fn needs(self) -> Needs {
         let none = Needs::default();
         match self {
-            Self::Delay | Self::Loss | Self::Reorder => Needs { proxy: true, ..none },
+            Self::Delay | Self::Loss | Self::Reorder => Needs {
+                proxy: true,
+                ..none
+            },
             Self::DiskFull => Needs {
                 small_disks: true,
                 ..none
@@ -164,6 +176,7 @@ impl Nemesis {
             | Self::Churn
             | Self::Transfer
             | Self::Wipe
+            | Self::Amnesia
             | Self::Corrupt => none,
         }
     }
@@ -172,13 +185,8 @@ impl Nemesis {
     pub fn excuses_exits(self) -> bool {
         matches!(
             self,
-            Self::DiskFull | Self::Corrupt | Self::Churn | Self::Wipe
+            Self::DiskFull | Self::Corrupt | Self::Churn | Self::Wipe | Self::Amnesia
         )
-    }
-
-    /// Whether it takes a member's data, so that nothing else may be broken before and after.
-    pub fn takes_data(self) -> bool {
-        matches!(self, Self::Wipe | Self::Corrupt | Self::Churn)
     }
 
     /// Breaks, looks, holds and mends. An error is the harness's own.
@@ -201,6 +209,7 @@ impl Nemesis {
             Self::Transfer => members::transfer(scene).await,
             Self::DiskFull => disk_full::strike(scene).await,
             Self::Wipe => wipe::strike(scene).await,
+            Self::Amnesia => amnesia::strike(scene).await,
             Self::Clock => clock::strike(scene).await,
             Self::Corrupt => corrupt::strike(scene).await,
             Self::PowerCut => power_cut::strike(scene).await,
@@ -215,7 +224,7 @@ mod tests {
     #[test]
     fn each_has_a_name_and_a_line() {
         let names: Vec<String> = Nemesis::all().iter().map(|n| n.name()).collect();
-        assert_eq!(names.len(), 19);
+        assert_eq!(names.len(), 20);
         assert!(names.contains(&"kill-one".to_owned()), "{names:?}");
         assert!(Nemesis::all().iter().all(|n| n.about().len() < 90));
     }

@@ -33,7 +33,11 @@ fn markdown(verdict: &Verdict, strikes: &[Strike]) -> String {
         writeln!(out, "{text}").expect("a string takes all");
     };
     let judgement = if verdict.valid { "valid" } else { "NOT VALID" };
-    line(format!("# {} under {}: {judgement}", verdict.workload, verdict.nemesis.join(", ")));
+    line(format!(
+        "# {} under {}: {judgement}",
+        verdict.workload,
+        verdict.nemesis.join(", ")
+    ));
     line(String::new());
     line(format!(
         "{} nodes ({}), {} s, seed {}.",
@@ -52,8 +56,14 @@ fn markdown(verdict: &Verdict, strikes: &[Strike]) -> String {
         ("phantom", verdict.phantom.to_string()),
         ("violations", verdict.violations.to_string()),
         ("faults that took effect", verdict.faults.to_string()),
-        ("recovered", format!("{} ({:.1} s)", verdict.recovered, verdict.recovery_s)),
-        ("longest time without an acknowledged operation", format!("{:.1} s", verdict.longest_gap_s)),
+        (
+            "recovered",
+            format!("{} ({:.1} s)", verdict.recovered, verdict.recovery_s),
+        ),
+        (
+            "longest time without an acknowledged operation",
+            format!("{:.1} s", verdict.longest_gap_s),
+        ),
         ("second judge", verdict.second_judge.clone()),
     ];
     for (name, value) in rows {

@@ -105,7 +105,12 @@ pub struct Options {
     #[arg(long, value_enum)]
     pub workload: Load,
     /// What breaks, one after another; `mix` is everything that this machine allows, `none` nothing.
-    #[arg(long, value_delimiter = ',', default_value = "none", value_name = "NAME,...")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "none",
+        value_name = "NAME,..."
+    )]
     pub nemesis: Vec<String>,
     /// How long the load and the faults go on, in seconds.
     #[arg(long, default_value_t = 30, value_name = "S")]
@@ -186,13 +191,13 @@ pub struct Verdict {
 /// Runs once. An error is the harness's own; what the cluster did wrong is in the verdict.
 pub async fn run(options: &Options) -> anyhow::Result<Verdict> {
     match options.workload {
-        Load::Set => Run::prepare(options)?.drive(Set::default()).await,
+        Load::Set => Box::pin(Run::prepare(options)?.drive(Set::default())).await,
         Load::Register => {
             let load = Register::new(options.rate * options.time);
-            Run::prepare(options)?.drive(load).await
+            Box::pin(Run::prepare(options)?.drive(load)).await
         }
-        Load::Session => Run::prepare(options)?.drive(Sessions::default()).await,
-        Load::Feedback => Run::prepare(options)?.drive(Feedback::default()).await,
+        Load::Session => Box::pin(Run::prepare(options)?.drive(Sessions::default())).await,
+        Load::Feedback => Box::pin(Run::prepare(options)?.drive(Feedback::default())).await,
     }
 }
 
@@ -232,7 +237,10 @@ impl<'a> Run<'a> {
     fn prepare(options: &'a Options) -> anyhow::Result<Self> {
         ensure!(options.nodes >= 1, "a cluster has at least one node");
         ensure!(options.workers >= 1, "at least one worker a node is needed");
-        ensure!(options.rate >= 1, "at least one operation a second is needed");
+        ensure!(
+            options.rate >= 1,
+            "at least one operation a second is needed"
+        );
         let can_make_namespaces = namespaces::are_possible();
         let nemeses = nemeses(&options.nemesis, can_make_namespaces)?;
         let needs = |of: fn(&Nemesis) -> bool| nemeses.iter().any(of);
@@ -314,7 +322,10 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Verdict> {
         let options = self.options;
         cluster.start_all()?;
-        let took = cluster.healthy(START_TIMEOUT).await.context("form a cluster")?;
+        let took = cluster
+            .healthy(START_TIMEOUT)
+            .await
+            .context("form a cluster")?;
         eprintln!("{} nodes are ready after {took:.1?}", options.nodes);
         workload.prepare(cluster.callers()).await?;
         let start = Instant::now();
@@ -340,7 +351,10 @@ impl<'a> Run<'a> {
             Ok(took) => (true, took.as_secs_f64()),
             Err(error) => {
                 reasons.push(format!("{error:#}"));
-                (false, f64::from(u32::try_from(options.recovery).unwrap_or(u32::MAX)))
+                (
+                    false,
+                    f64::from(u32::try_from(options.recovery).unwrap_or(u32::MAX)),
+                )
             }
         };
         let mut violations = Vec::new();
@@ -387,7 +401,9 @@ impl<'a> Run<'a> {
         match cluster.state_hashes(AGREEMENT_TIMEOUT).await {
             Ok((position, hashes)) => {
                 if hashes.iter().any(|hash| *hash != hashes[0]) {
-                    violations.push(format!("at position {position} the states differ: {hashes:?}"));
+                    violations.push(format!(
+                        "at position {position} the states differ: {hashes:?}"
+                    ));
                 }
             }
             Err(error) => violations.push(format!("{error:#}")),
@@ -396,7 +412,9 @@ impl<'a> Run<'a> {
         match caller.verify().await {
             Answer::Done(reply) if reply.is_equal => {
                 if let Some(member) = reply.members.iter().find(|m| !m.matches_own_count) {
-                    violations.push(format!("a member's disk is not what it counted: {member:?}"));
+                    violations.push(format!(
+                        "a member's disk is not what it counted: {member:?}"
+                    ));
                 }
             }
             Answer::Done(reply) => violations.push(format!("the replicas differ: {reply:?}")),
@@ -409,7 +427,8 @@ impl<'a> Run<'a> {
     fn write_history(&self, events: &[serde_json::Value]) -> anyhow::Result<()> {
         let create = |name: &str| {
             let file = fs::File::create(self.output.join(name));
-            file.map(BufWriter::new).with_context(|| format!("make {name}"))
+            file.map(BufWriter::new)
+                .with_context(|| format!("make {name}"))
         };
         history::write_json_lines(events, create("history.jsonl")?).context("write the history")?;
         history::write_edn(events, create("history.edn")?).context("write the history")
@@ -422,7 +441,10 @@ impl<'a> Run<'a> {
         findings: &mut Findings,
     ) -> anyhow::Result<String> {
         assert!(!operations.is_empty(), "final reads are always recorded");
-        let is_linearizable = findings.texts.iter().all(|text| !text.contains("not linearizable"));
+        let is_linearizable = findings
+            .texts
+            .iter()
+            .all(|text| !text.contains("not linearizable"));
         match porcupine::judge(&self.output.join("history.jsonl"))? {
             porcupine::Second::Absent(why) => Ok(format!("did not run: {why}")),
             porcupine::Second::Judged(judged) => {
@@ -448,8 +470,11 @@ impl<'a> Run<'a> {
         timeline: &Timeline,
         mut reasons: Vec<String>,
     ) -> Verdict {
-        let mut faults_by_kind: BTreeMap<String, u64> =
-            self.nemeses.iter().map(|nemesis| (nemesis.name(), 0)).collect();
+        let mut faults_by_kind: BTreeMap<String, u64> = self
+            .nemeses
+            .iter()
+            .map(|nemesis| (nemesis.name(), 0))
+            .collect();
         for strike in strikes.iter().filter(|strike| strike.is_effective) {
             *faults_by_kind.entry(strike.nemesis.name()).or_default() += 1;
         }
@@ -570,7 +595,13 @@ impl Workers {
         (0..callers.len())
             .map(|at| {
                 let number = (first + at) as u64;
-                Worker::new(number, at, Arc::clone(&patient), options.seed, recorder.clone())
+                Worker::new(
+                    number,
+                    at,
+                    Arc::clone(&patient),
+                    options.seed,
+                    recorder.clone(),
+                )
             })
             .collect()
     }

@@ -63,10 +63,16 @@ pub fn check(history: &[Operation<Ask>]) -> Findings {
             (false, false) => findings.failed += 1,
         }
         if is_acknowledged {
-            count(must.entry(feedback.memory).or_default(), feedback.is_positive);
+            count(
+                must.entry(feedback.memory).or_default(),
+                feedback.is_positive,
+            );
         }
         if is_acknowledged || feedback.is_unknown {
-            count(may.entry(feedback.memory).or_default(), feedback.is_positive);
+            count(
+                may.entry(feedback.memory).or_default(),
+                feedback.is_positive,
+            );
         }
     }
     let mut is_counted = false;
@@ -82,7 +88,14 @@ pub fn check(history: &[Operation<Ask>]) -> Findings {
         for (memory, counted) in counts {
             let least = must.get(memory).copied().unwrap_or_default();
             let most = may.get(memory).copied().unwrap_or_default();
-            compare(&mut findings, operation.node, *memory, *counted, least, most);
+            compare(
+                &mut findings,
+                operation.node,
+                *memory,
+                *counted,
+                least,
+                most,
+            );
         }
     }
     if !is_counted {

@@ -62,7 +62,9 @@ pub fn verdicts(history: &[Operation<Ask>]) -> BTreeMap<u64, Verdict> {
 fn by_key(history: &[Operation<Ask>]) -> BTreeMap<u64, Vec<&Operation<Ask>>> {
     let mut keys: BTreeMap<u64, Vec<&Operation<Ask>>> = BTreeMap::new();
     for operation in history {
-        keys.entry(operation.call.key()).or_default().push(operation);
+        keys.entry(operation.call.key())
+            .or_default()
+            .push(operation);
     }
     keys
 }
@@ -92,11 +94,17 @@ fn versions(key: u64, operations: &[&Operation<Ask>], findings: &mut Findings) {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Sees(u64),
-    Swaps { old: u64, new: u64 },
+    Swaps {
+        old: u64,
+        new: u64,
+    },
     /// It found another value than this.
     Misses(u64),
     /// It swaps if it can, and nobody knows.
-    MaySwap { old: u64, new: u64 },
+    MaySwap {
+        old: u64,
+        new: u64,
+    },
 }
 
 impl Step {
@@ -104,7 +112,9 @@ impl Step {
     fn of(operation: &Operation<Ask>) -> Option<Self> {
         match (operation.call, &operation.answer) {
             (Ask::Read { .. }, Answer::Done(Told::Value { value, .. })) => Some(Self::Sees(*value)),
-            (Ask::CompareAndSet { old, new, .. }, Answer::Done(_)) => Some(Self::Swaps { old, new }),
+            (Ask::CompareAndSet { old, new, .. }, Answer::Done(_)) => {
+                Some(Self::Swaps { old, new })
+            }
             (Ask::CompareAndSet { old, .. }, Answer::Refused(_)) => Some(Self::Misses(old)),
             (Ask::CompareAndSet { old, new, .. }, Answer::Unknown(_)) => {
                 Some(Self::MaySwap { old, new })

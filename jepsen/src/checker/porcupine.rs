@@ -51,7 +51,11 @@ pub fn judge(history: &Path) -> anyhow::Result<Second> {
         .output()
         .context("run the second judge")?;
     let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "the second judge ended with {}: {words}", output.status);
+    ensure!(
+        output.status.success(),
+        "the second judge ended with {}: {words}",
+        output.status
+    );
     let judged = serde_json::from_slice(&output.stdout).context("read the second judge's words")?;
     Ok(Second::Judged(judged))
 }
@@ -63,7 +67,10 @@ struct Program {
 
 fn build() -> anyhow::Result<Program> {
     let go = GO.iter().find(|go| {
-        let version = Command::new(go).arg("version").stdout(Stdio::null()).status();
+        let version = Command::new(go)
+            .arg("version")
+            .stdout(Stdio::null())
+            .status();
         version.is_ok_and(|status| status.success())
     });
     let go = go.context("there is no Go toolchain (Debian: golang-go)")?;
@@ -81,7 +88,11 @@ fn build() -> anyhow::Result<Program> {
         .output()
         .context("run go build")?;
     let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "go build ended with {}: {words}", output.status);
+    ensure!(
+        output.status.success(),
+        "go build ended with {}: {words}",
+        output.status
+    );
     Ok(Program {
         path,
         _directory: directory,

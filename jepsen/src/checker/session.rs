@@ -37,11 +37,18 @@ pub fn check(history: &[Operation<Ask>]) -> Findings {
         };
         let node = operation.node;
         match operation.call {
-            Ask::Write { session, memory, .. } => {
+            Ask::Write {
+                session, memory, ..
+            } => {
                 let newest = newest.entry((session, memory)).or_default();
                 *newest = (*newest).max(value);
             }
-            Ask::Read { session, memory, token, .. } => {
+            Ask::Read {
+                session,
+                memory,
+                token,
+                ..
+            } => {
                 if position < token {
                     findings.violate(format!(
                         "session {session} asked node {node} for position {token} and was \

@@ -94,7 +94,16 @@ impl Namespaces {
         let (name, address) = (self.name(from), self.address(to).to_string());
         self.cuts().push((from, to));
         ip(&[
-            "-n", &name, "neigh", "replace", &address, "lladdr", NOBODY, "dev", "eth0", "nud",
+            "-n",
+            &name,
+            "neigh",
+            "replace",
+            &address,
+            "lladdr",
+            NOBODY,
+            "dev",
+            "eth0",
+            "nud",
             "permanent",
         ])
     }

@@ -108,7 +108,8 @@ impl Preload {
     pub fn shifted_readings(&self, at: usize) -> anyhow::Result<u64> {
         let mut count = [0; 8];
         let file = File::open(self.clock(at)).context("open a clock's file")?;
-        file.read_exact_at(&mut count, 8).context("read a clock's file")?;
+        file.read_exact_at(&mut count, 8)
+            .context("read a clock's file")?;
         Ok(u64::from_ne_bytes(count))
     }
 
@@ -191,8 +192,11 @@ fn parse(mut journal: &[u8]) -> anyhow::Result<Vec<Record>> {
             let bytes = journal[at * 8..at * 8 + 8].try_into();
             u64::from_ne_bytes(bytes.expect("a record's numbers have eight bytes"))
         };
-        let lengths = [number(6), number(7)].map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-        let end = RECORD_BYTES.saturating_add(lengths[0]).saturating_add(lengths[1]);
+        let lengths =
+            [number(6), number(7)].map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        let end = RECORD_BYTES
+            .saturating_add(lengths[0])
+            .saturating_add(lengths[1]);
         if journal.len() < end {
             break;
         }
@@ -246,7 +250,10 @@ fn take_back(records: &[Record], data: &Path, random: &mut StdRng) -> anyhow::Re
             covers(record.inode, record.sequence) || covers(record.directory, record.sequence)
         }
     };
-    let volatile: Vec<&Record> = records.iter().filter(|record| !is_durable(record)).collect();
+    let volatile: Vec<&Record> = records
+        .iter()
+        .filter(|record| !is_durable(record))
+        .collect();
     // Of each file's changes a random number stays, half of the time none. The same of names, whose
     // order a file system keeps over all of them.
     let mut stays = Vec::with_capacity(volatile.len());
@@ -287,12 +294,12 @@ fn path(bytes: &[u8]) -> PathBuf {
 
 /// Files by inode, those without a name in the data directory included.
 struct Files {
-    paths: HashMap<u64, PathBuf>,
+    paths: BTreeMap<u64, PathBuf>,
 }
 
 impl Files {
     fn find(data: &Path) -> anyhow::Result<Self> {
-        let mut paths = HashMap::new();
+        let mut paths = BTreeMap::new();
         let mut open = vec![data.to_owned(), kept(data)];
         while let Some(directory) = open.pop() {
             let entries = match fs::read_dir(&directory) {
@@ -458,7 +465,12 @@ mod tests {
             put('next', b'new')\n\
             os.rename(sys.argv[1] + '/next', sys.argv[1] + '/current')\n\
             os.unlink(sys.argv[1] + '/gone')\n";
-        let expected = [("current", "old"), ("gone", "here again"), ("next", "new"), ("renamed", "1")];
+        let expected = [
+            ("current", "old"),
+            ("gone", "here again"),
+            ("next", "new"),
+            ("renamed", "1"),
+        ];
         let expected = expected.map(|(name, text)| (name.to_owned(), text.to_owned()));
         assert_eq!(check(script), BTreeMap::from(expected));
     }

@@ -301,7 +301,12 @@ async fn carry(
     let (from_client, to_client) = incoming.into_split();
     let (from_server, to_server) = outgoing.into_split();
     let there = pump(shared, way, Frames::of_client(from_client), to_server);
-    let back = pump(shared, way.back(), Frames::of_server(from_server), to_client);
+    let back = pump(
+        shared,
+        way.back(),
+        Frames::of_server(from_server),
+        to_client,
+    );
     // Either end that goes takes the other along: half a connection is of no use to gRPC.
     tokio::select! {
         ended = there => ended,
@@ -422,7 +427,10 @@ impl Waiting {
     }
 
     fn len(&self) -> u64 {
-        self.streams.values().map(|frames| frames.len() as u64).sum()
+        self.streams
+            .values()
+            .map(|frames| frames.len() as u64)
+            .sum()
     }
 
     fn hold(&mut self, frame: Frame, until: Instant) {
@@ -432,7 +440,8 @@ impl Waiting {
 
     async fn write_due(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let now = Instant::now();
-        let is_due = |frames: &VecDeque<(Instant, Frame)>| frames.front().is_some_and(|f| f.0 <= now);
+        let is_due =
+            |frames: &VecDeque<(Instant, Frame)>| frames.front().is_some_and(|f| f.0 <= now);
         let due: Vec<u32> = self
             .streams
             .iter()

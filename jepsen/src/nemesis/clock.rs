@@ -36,7 +36,11 @@ pub(super) async fn strike(scene: &mut Scene<'_>) -> anyhow::Result<Effect> {
         sleep(scene.hold.max(Duration::from_secs(1)) / JUMPS).await;
     }
     let after = readings(scene)?;
-    let felt: u64 = after.iter().zip(&before).map(|(after, before)| after - before).sum();
+    let felt: u64 = after
+        .iter()
+        .zip(&before)
+        .map(|(after, before)| after - before)
+        .sum();
     if let Some(preload) = &scene.cluster.preload {
         preload.set_clocks(&vec![0; count])?;
     }

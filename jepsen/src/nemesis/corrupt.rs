@@ -28,7 +28,9 @@ pub(super) async fn strike(scene: &mut Scene<'_>) -> anyhow::Result<Effect> {
     let changed = corrupt(&data, place, scene.random)?;
     let Some(changed) = changed else {
         scene.cluster.start(at)?;
-        return Ok(Effect::Nothing(format!("node {at} has no file in its {place}")));
+        return Ok(Effect::Nothing(format!(
+            "node {at} has no file in its {place}"
+        )));
     };
     let (is_whole, words) = check_directory(scene.cluster.node(at).program(), &data)?;
     scene.cluster.start(at)?;

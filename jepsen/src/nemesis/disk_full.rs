@@ -23,7 +23,11 @@ pub(super) async fn strike(scene: &mut Scene<'_>) -> anyhow::Result<Effect> {
     let at = scene.victim().await;
     let data = scene.cluster.node(at).data().to_owned();
     let filler = data.with_file_name("filler");
-    let leaves = if scene.random.random_bool(0.7) { 0 } else { LITTLE_BYTES };
+    let leaves = if scene.random.random_bool(0.7) {
+        0
+    } else {
+        LITTLE_BYTES
+    };
     let taken = fill(&filler, leaves);
     sleep(scene.hold).await;
     fs::remove_file(&filler).context("give the disk its room back")?;

@@ -16,7 +16,7 @@ pub(super) enum Trouble {
     Reorder,
 }
 
-pub(super) async fn strike(scene: &mut Scene<'_>, trouble: Trouble) -> anyhow::Result<Effect> {
+pub(super) async fn strike(scene: &Scene<'_>, trouble: Trouble) -> anyhow::Result<Effect> {
     let link = match trouble {
         Trouble::Delay => Link {
             delay_ms_max: DELAY_MS_MAX,

@@ -7,10 +7,7 @@ use memorygate_proto::v1::{NewMember, change_member_request::Change};
 use tokio::time::{Instant, sleep};
 
 use super::{Effect, Scene, wipe};
-use crate::{
-    caller::Answer,
-    cluster::Cluster,
-};
+use crate::{caller::Answer, cluster::Cluster};
 
 /// Between two attempts at a change.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -41,19 +38,25 @@ pub(super) async fn churn(scene: &mut Scene<'_>) -> anyhow::Result<Effect> {
     scene.cluster.healthy(scene.recovery).await?;
     let is_gone = left.is_some_and(|left| !left.contains(&old));
     Ok(if is_gone && new != old {
-        Effect::Seen(format!("member {old} was removed, and {new} added and promoted"))
+        Effect::Seen(format!(
+            "member {old} was removed, and {new} added and promoted"
+        ))
     } else {
         Effect::Nothing(format!("member {old} was removed and is {new} now"))
     })
 }
 
-pub(super) async fn transfer(scene: &mut Scene<'_>) -> anyhow::Result<Effect> {
+pub(super) async fn transfer(scene: &Scene<'_>) -> anyhow::Result<Effect> {
     let Some(before) = scene.cluster.leader().await else {
         return Ok(Effect::Nothing("nobody leads".to_owned()));
     };
     let mut last = String::new();
     for caller in scene.cluster.callers() {
-        match caller.patient(PATIENCE).transfer_leader(String::new()).await {
+        match caller
+            .patient(PATIENCE)
+            .transfer_leader(String::new())
+            .await
+        {
             Answer::Done(reply) => {
                 sleep(PAUSE).await;
                 let after = scene.cluster.leader().await;
@@ -85,7 +88,10 @@ async fn change(scene: &Scene<'_>, change: &Change) -> anyhow::Result<()> {
         }
         sleep(PAUSE).await;
     }
-    bail!("{change:?} was not done within {:?}: {last}", scene.recovery)
+    bail!(
+        "{change:?} was not done within {:?}: {last}",
+        scene.recovery
+    )
 }
 
 /// Ids of all members, as the first node that answers knows them.

@@ -51,16 +51,19 @@ pub(super) async fn flap(scene: &mut Scene<'_>) -> anyhow::Result<Effect> {
         sleep(Duration::from_millis(scene.random.random_range(FLAP_MS))).await;
     }
     if felt > 0 {
-        let text = format!("links were cut {times} times; members waited in vain in {felt} of them");
+        let text =
+            format!("links were cut {times} times; members waited in vain in {felt} of them");
         Ok(Effect::Seen(text))
     } else {
-        Ok(Effect::Nothing(format!("links were cut {times} times, and nobody noticed")))
+        Ok(Effect::Nothing(format!(
+            "links were cut {times} times, and nobody noticed"
+        )))
     }
 }
 
 /// Cuts, waits, mends; returns the pairs that were seen to wait in vain.
 async fn cut(
-    scene: &mut Scene<'_>,
+    scene: &Scene<'_>,
     cuts: &[(usize, usize)],
     hold: Duration,
 ) -> anyhow::Result<Vec<(usize, usize)>> {
@@ -84,9 +87,13 @@ async fn cut(
 
 fn judge(cuts: &[(usize, usize)], seen: &[(usize, usize)]) -> Effect {
     if seen.is_empty() {
-        Effect::Nothing(format!("links {cuts:?} were cut, and nothing was sent on them"))
+        Effect::Nothing(format!(
+            "links {cuts:?} were cut, and nothing was sent on them"
+        ))
     } else {
-        Effect::Seen(format!("links {cuts:?} were cut; messages waited in vain on {seen:?}"))
+        Effect::Seen(format!(
+            "links {cuts:?} were cut; messages waited in vain on {seen:?}"
+        ))
     }
 }
 
@@ -128,7 +135,9 @@ fn both_ways(these: &[usize], those: &[usize]) -> Vec<(usize, usize)> {
     let pairs = these
         .iter()
         .flat_map(|one| those.iter().map(|other| (*one, *other)));
-    pairs.flat_map(|(one, other)| [(one, other), (other, one)]).collect()
+    pairs
+        .flat_map(|(one, other)| [(one, other), (other, one)])
+        .collect()
 }
 
 #[cfg(test)]

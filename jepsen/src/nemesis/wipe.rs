@@ -21,7 +21,9 @@ pub(super) async fn strike(scene: &mut Scene<'_>) -> anyhow::Result<Effect> {
             "node {at} lost its disk; its place was taken {took:?} after its start"
         ))
     } else {
-        Effect::Nothing(format!("node {at} was {before:?} and came back as {after:?}"))
+        Effect::Nothing(format!(
+            "node {at} was {before:?} and came back as {after:?}"
+        ))
     })
 }
 
@@ -30,7 +32,10 @@ pub(super) async fn node_id(cluster: &Cluster, at: usize) -> Option<String> {
     for caller in cluster.callers() {
         if let Some(reply) = caller.members().await.done() {
             let address = cluster.advertised(at).to_string();
-            let member = reply.members.into_iter().find(|m| m.peer_address == address);
+            let member = reply
+                .members
+                .into_iter()
+                .find(|m| m.peer_address == address);
             if let Some(member) = member {
                 return Some(member.node_id);
             }

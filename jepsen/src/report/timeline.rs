@@ -100,7 +100,9 @@ impl Timeline {
                 floor - MARGIN
             ));
             let y = MARGIN - 6.0 - 12.0 * (at % 3) as f64;
-            put(format!("<text x=\"{left:.1}\" y=\"{y:.1}\" fill=\"#8a2d1f\">{name}</text>"));
+            put(format!(
+                "<text x=\"{left:.1}\" y=\"{y:.1}\" fill=\"#8a2d1f\">{name}</text>"
+            ));
         }
         let width = (x(self.bucket_us) - x(0)).max(0.5);
         for (at, bucket) in self.buckets.iter().enumerate() {
@@ -175,7 +177,10 @@ mod tests {
         let timeline = Timeline::new(&operations, &[strike], 2_000_000);
         assert!((timeline.longest_gap_s() - 1.5).abs() < 1e-9);
         let svg = timeline.svg();
-        assert!(svg.contains("kill-all") && svg.ends_with("</svg>\n"), "{svg}");
+        assert!(
+            svg.contains("kill-all") && svg.ends_with("</svg>\n"),
+            "{svg}"
+        );
         assert_eq!(svg.matches("#2f7d4f").count(), 3);
     }
 }

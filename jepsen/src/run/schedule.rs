@@ -112,7 +112,11 @@ impl Schedule {
         let now_us = || u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let from_us = now_us();
         let hold = self.hold.mul_f64(self.random.random_range(0.6..1.4));
-        eprintln!("{:6.1} s: {}", start.elapsed().as_secs_f64(), nemesis.name());
+        eprintln!(
+            "{:6.1} s: {}",
+            start.elapsed().as_secs_f64(),
+            nemesis.name()
+        );
         let scene = Scene {
             cluster,
             random: &mut self.random,

@@ -62,7 +62,9 @@ pub struct Counted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// The memory's version after it: the same for each attempt at the same feedback.
-    Given { version: u64 },
+    Given {
+        version: u64,
+    },
     Counts(BTreeMap<u64, Counted>),
 }
 
@@ -78,7 +80,11 @@ impl Call for Ask {
 
     fn asked(&self) -> Value {
         match self {
-            Self::Give { memory, feedback, is_positive } => {
+            Self::Give {
+                memory,
+                feedback,
+                is_positive,
+            } => {
                 json!({"memory": memory, "feedback": feedback, "positive": is_positive})
             }
             Self::Count => Value::Null,
@@ -135,7 +141,10 @@ impl Workload for Feedback {
             feedback: self.next.fetch_add(1, Ordering::Relaxed),
             is_positive,
         };
-        let keys = self.keys.get().expect("workers start after the preparation");
+        let keys = self
+            .keys
+            .get()
+            .expect("workers start after the preparation");
         let request = v1::FeedbackRequest {
             request_id: worker.request_id(),
             namespace: NAMESPACE.to_owned(),
@@ -172,7 +181,10 @@ impl Workload for Feedback {
     }
 
     async fn finish(&self, worker: &mut Worker<Ask>) {
-        let keys = self.keys.get().expect("workers start after the preparation");
+        let keys = self
+            .keys
+            .get()
+            .expect("workers start after the preparation");
         let caller = worker.caller(worker.home);
         let ask = async {
             let listed = caller.list(NAMESPACE, None).await;

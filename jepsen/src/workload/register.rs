@@ -5,11 +5,11 @@
 //! version and a value name the same thing, and the compare is by version while the history can be
 //! read as compare-and-set of values.
 
+use std::collections::BTreeMap;
 use std::sync::{
     OnceLock,
     atomic::{AtomicU64, Ordering},
 };
-use std::collections::BTreeMap;
 
 use memorygate_proto::v1;
 use rand::Rng as _;
@@ -41,7 +41,9 @@ pub const INITIAL: u64 = 0;
 /// What is asked of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    Read { key: u64 },
+    Read {
+        key: u64,
+    },
     /// Writes `new` if the version is still `version`, at which it was `old`.
     CompareAndSet {
         key: u64,
@@ -113,7 +115,10 @@ impl Register {
     }
 
     fn memory(&self, key: u64) -> String {
-        let keys = self.keys.get().expect("workers start after the preparation");
+        let keys = self
+            .keys
+            .get()
+            .expect("workers start after the preparation");
         let at = usize::try_from(key).expect("keys are few");
         keys[at].clone()
     }
@@ -138,7 +143,10 @@ impl Register {
         };
         match worker.run(worker.home, Ask::Read { key }, ask).await {
             Answer::Done(Told::Value { version, value }) => Some((version, value)),
-            _ => None,
+            Answer::Done(Told::Swapped { .. })
+            | Answer::Refused(_)
+            | Answer::Failed(_)
+            | Answer::Unknown(_) => None,
         }
     }
 }

@@ -34,7 +34,11 @@ const SHARED: u64 = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// The session's own memory gets a larger value.
-    Write { session: u64, memory: u64, value: u64 },
+    Write {
+        session: u64,
+        memory: u64,
+        value: u64,
+    },
     /// At `token` or later.
     Read {
         session: u64,
@@ -71,10 +75,19 @@ impl Call for Ask {
 
     fn asked(&self) -> Value {
         match self {
-            Self::Write { session, memory, value } => {
+            Self::Write {
+                session,
+                memory,
+                value,
+            } => {
                 json!({"session": session, "memory": memory, "value": value})
             }
-            Self::Read { session, memory, token, .. } => {
+            Self::Read {
+                session,
+                memory,
+                token,
+                ..
+            } => {
                 json!({"session": session, "memory": memory, "token": token, "value": null})
             }
         }
@@ -97,7 +110,10 @@ pub struct Sessions {
 
 impl Sessions {
     fn key(&self, memory: u64) -> &str {
-        let keys = self.keys.get().expect("workers start after the preparation");
+        let keys = self
+            .keys
+            .get()
+            .expect("workers start after the preparation");
         &keys[usize::try_from(memory).expect("memories are few")]
     }
 
@@ -157,7 +173,8 @@ impl Sessions {
         let caller = worker.caller(node);
         let (mut version, mut position) = (None, None);
         let ask = async {
-            let (found, at) = match find(&caller, &key, memory, at_least, is_recall).await {
+            let (found, at) = match Box::pin(find(&caller, &key, memory, at_least, is_recall)).await
+            {
                 Ok(found) => found,
                 Err(why) => return Answer::Failed(why),
             };
@@ -177,7 +194,10 @@ impl Sessions {
 }
 
 fn own_memory(worker: &Worker<Ask>) -> u64 {
-    assert!(worker.number() < MEMORIES, "there are at most {MEMORIES} workers");
+    assert!(
+        worker.number() < MEMORIES,
+        "there are at most {MEMORIES} workers"
+    );
     worker.number()
 }
 

@@ -1,7 +1,10 @@
 //! Unique experiences from concurrent writers on all nodes; in the end every node must have all that
 //! was acknowledged, and nothing that was not asked for or was said to have failed.
 
-use std::{collections::BTreeSet, sync::atomic::{AtomicU64, Ordering}};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use memorygate_proto::v1;
 use serde_json::{Value, json};
@@ -68,7 +71,9 @@ fn content(element: u64) -> String {
 }
 
 fn element(content: &str) -> Option<u64> {
-    let element = content.strip_prefix("element ")?.strip_suffix(" of the set")?;
+    let element = content
+        .strip_prefix("element ")?
+        .strip_suffix(" of the set")?;
     element.parse().ok()
 }
 

@@ -74,7 +74,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         }
-        let length = usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
+        let length =
+            usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
         assert!(length < FRAME_BYTES_MAX, "a length has 24 bits");
         let is_data = bytes[3] == DATA;
         let stream = u32::from_be_bytes([bytes[5] & 0x7f, bytes[6], bytes[7], bytes[8]]);
@@ -100,7 +101,10 @@ mod tests {
         let mut frames = Frames::of_client(&bytes[..]);
         assert!(!frames.next().await.unwrap().unwrap().can_wait());
         let data = frames.next().await.unwrap().unwrap();
-        assert_eq!((data.stream, data.can_wait(), data.bytes.len()), (5, true, 11));
+        assert_eq!(
+            (data.stream, data.can_wait(), data.bytes.len()),
+            (5, true, 11)
+        );
         let settings = frames.next().await.unwrap().unwrap();
         assert_eq!((settings.stream, settings.can_wait()), (0, false));
         assert_eq!(frames.next().await.unwrap(), None);
