@@ -252,6 +252,15 @@ impl DataDir {
                     founders: Vec::new(),
                     restored: false,
                 };
+                #[cfg(feature = "planted-bugs")]
+                let stored = match crate::planted::kept_identity(path) {
+                    Some((node_id, incarnation)) => Stored {
+                        node_id,
+                        incarnation,
+                        ..stored
+                    },
+                    None => stored,
+                };
                 write_identity(path, &stored)?;
                 stored
             }

@@ -317,6 +317,11 @@ impl Handle {
         shared.guard.check()?;
         shared.gate.check()?;
         envelope.time = shared.clock.now();
+        #[cfg(feature = "planted-bugs")]
+        let request = match crate::planted::local_answer(envelope) {
+            Ok(applied) => return Ok(applied),
+            Err(request) => request,
+        };
         let bytes = encoded(envelope)?;
         let shares = self.share(bytes.len())?;
         let (waiter, answer) = Waiter::new(Some(shares));
@@ -332,7 +337,12 @@ impl Handle {
             }),
         };
         match answered {
-            Ok(Ok(result)) => applied(result),
+            Ok(Ok(result)) => {
+                let result = applied(result);
+                #[cfg(feature = "planted-bugs")]
+                crate::planted::remember(request, &result);
+                result
+            }
             Ok(Err(_)) => Err(ProposeError::Unknown {
                 reason: self.stopped().reason,
             }),

@@ -38,6 +38,8 @@ mod kv;
 mod log_store;
 mod message;
 mod network;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod quorum;
 mod rocks;
 mod snapshots;

@@ -397,6 +397,8 @@ impl State {
                 EntryPayload::Normal(proposal) => {
                     let envelope = Envelope::from_bytes(&proposal.0)
                         .map_err(|source| ApplyError::Undecodable { index, source })?;
+                    #[cfg(feature = "planted-bugs")]
+                    let envelope = crate::planted::at_local_time(envelope);
                     is_marked = matches!(envelope.command, Command::Mark(_));
                     let reply = apply(&mut tx, index, &envelope)
                         .map_err(|source| ApplyError::Read { index, source })?;

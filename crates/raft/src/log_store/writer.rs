@@ -248,8 +248,11 @@ impl Writer {
         self.failpoints
             .hit("log: write")
             .map_err(|error| format!("write the log: {error}"))?;
+        let must_sync = group.must_sync;
+        #[cfg(feature = "planted-bugs")]
+        let must_sync = must_sync && !crate::planted::Bug::AckBeforeSync.is_planted();
         log.store
-            .write(group.batch, group.must_sync)
+            .write(group.batch, must_sync)
             .map_err(|error| error.to_string())?;
         self.failpoints
             .hit("log: synced")
