@@ -443,7 +443,6 @@ impl Cluster {
                     self.count()
                 );
             }
-            Answer::Failed(why) if why.starts_with("Unimplemented") => {}
             Answer::Refused(why) | Answer::Failed(why) | Answer::Unknown(why) => {
                 bail!("members are not told: {why}")
             }

@@ -1,5 +1,7 @@
 //! What the checkers of one run found.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 /// Texts of one kind that are kept; the count goes on.
@@ -20,6 +22,8 @@ pub struct Findings {
     pub phantom: u64,
     /// Answers that no correct store could have given, and replicas that differ.
     pub violations: u64,
+    /// Registers whose histories are not linearizable, or could not be decided.
+    pub illegal: BTreeSet<u64>,
     /// The first of all these, in words.
     pub texts: Vec<String>,
 }

@@ -22,7 +22,7 @@ const STATES_MAX: usize = 5_000_000;
 
 /// The verdict over one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+enum Verdict {
     Linearizable,
     Violated,
     /// More states than this looks at.
@@ -38,7 +38,11 @@ pub fn check(history: &[Operation<Ask>]) -> Findings {
     count_outcomes(writes.map(|operation| &operation.answer), &mut findings);
     for (key, operations) in by_key(history) {
         versions(key, &operations, &mut findings);
-        match decide(&operations) {
+        let verdict = decide(&operations);
+        if verdict != Verdict::Linearizable {
+            findings.illegal.insert(key);
+        }
+        match verdict {
             Verdict::Linearizable => {}
             Verdict::Violated => findings.violate(format!(
                 "the history of register {key} ({} operations) is not linearizable",
@@ -50,13 +54,6 @@ pub fn check(history: &[Operation<Ask>]) -> Findings {
         }
     }
     findings
-}
-
-/// The verdicts by key, to compare with another judge's.
-pub fn verdicts(history: &[Operation<Ask>]) -> BTreeMap<u64, Verdict> {
-    let keys = by_key(history).into_iter();
-    keys.map(|(key, operations)| (key, decide(&operations)))
-        .collect()
 }
 
 fn by_key(history: &[Operation<Ask>]) -> BTreeMap<u64, Vec<&Operation<Ask>>> {

@@ -34,7 +34,6 @@ pub enum Second {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Judged {
     pub keys: u64,
-    pub linearizable: bool,
     /// Keys whose histories are not linearizable, or could not be decided.
     pub illegal: Vec<u64>,
 }
