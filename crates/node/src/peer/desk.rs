@@ -275,8 +275,13 @@ impl peer_server::Peer for Service {
         }
         let (node_id, address) = (new.node_id, new.address.clone());
         let before = replica.membership();
-        let change = match before.at(&new.address) {
-            Some(lost) if lost.peer.node_id != new.node_id => {
+        // While one takes the other's place, both are members at this address.
+        let lost = before
+            .members
+            .iter()
+            .find(|m| m.peer.address == new.address && m.peer.node_id != new.node_id);
+        let change = match lost {
+            Some(lost) => {
                 if !self.0.replaces_lost {
                     return Ok(Response::new(JoinResponse {
                         is_member: false,
@@ -298,7 +303,7 @@ impl peer_server::Peer for Service {
                     new,
                 }
             }
-            Some(_) | None => {
+            None => {
                 info!(
                     address = new.address,
                     node = format!("{:x}", new.node_id),
