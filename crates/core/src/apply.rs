@@ -151,7 +151,7 @@ pub fn apply<R: Read>(
     }
     let result = run(tx, &Context { index, now }, &envelope.command)?;
     let reply = Reply { index, result };
-    tx.remember(id, &reply)?;
+    tx.remember(id, &reply);
     Ok(reply)
 }
 

@@ -228,7 +228,7 @@ impl<'a, R: Read> Transaction<'a, R> {
         memory(self, namespace, key)
     }
 
-    /// Stores a memory that is not there yet, with everything that points to it.
+    /// Stores a memory that was looked for and is not there, with everything that points to it.
     pub fn create(
         &mut self,
         namespace: &Namespace,
@@ -237,12 +237,12 @@ impl<'a, R: Read> Transaction<'a, R> {
         embedding: Embedding,
     ) -> Result<(), ReadError> {
         self.count(namespace, &memory.domain, 1)?;
-        self.put(RowKey::Embedding(namespace.clone(), key), &embedding)?;
+        self.put_new(RowKey::Embedding(namespace.clone(), key), &embedding);
         if let Some(place) = SessionPlace::of(namespace, &memory) {
-            self.put(RowKey::Session(place), &key)?;
+            self.put_new(RowKey::Session(place), &key);
         }
         self.index_expiry(namespace, key, None, Some(&memory))?;
-        self.put(RowKey::Memory(namespace.clone(), key), &memory)?;
+        self.put_new(RowKey::Memory(namespace.clone(), key), &memory);
         let kind = ChangeKind::Created {
             memory: Arc::new(memory),
             embedding: Arc::new(embedding),
@@ -316,12 +316,9 @@ impl<'a, R: Read> Transaction<'a, R> {
         read(self, &RowKey::Request(id))
     }
 
-    pub(crate) fn remember<T: Encode<()>>(
-        &mut self,
-        id: RequestId,
-        answer: &T,
-    ) -> Result<(), ReadError> {
-        self.put(RowKey::Request(id), answer)
+    /// Notes the answer to a request for which there was none.
+    pub(crate) fn remember<T: Encode<()>>(&mut self, id: RequestId, answer: &T) {
+        self.put_new(RowKey::Request(id), answer);
     }
 
     /// Drops up to `limit` remembered answers to ids made before the position `after`.
@@ -383,6 +380,20 @@ impl<'a, R: Read> Transaction<'a, R> {
 
     fn put<T: Encode<()>>(&mut self, key: RowKey, value: &T) -> Result<(), ReadError> {
         self.write(key, Some(encode(value)))
+    }
+
+    /// The same for a row that is known not to be there: a lookup in the storage is what a write
+    /// costs most.
+    fn put_new<T: Encode<()>>(&mut self, key: RowKey, value: &T) {
+        let new = Some(encode(value));
+        // One that was there and is gone within this transaction keeps what the base has.
+        let pending = self.rows.entry(key);
+        pending
+            .or_insert(Pending {
+                old: None,
+                new: None,
+            })
+            .new = new;
     }
 
     fn delete(&mut self, key: RowKey) -> Result<(), ReadError> {

@@ -37,6 +37,10 @@ const OPEN_FILES_MAX: i32 = 1_024;
 /// Bits of a Bloom filter for each key: 1 % of the lookups of absent keys read a block.
 const BLOOM_BITS: f64 = 10.0;
 
+/// Share of a write buffer that a Bloom filter of its keys may take: one percent holds eight bits for
+/// each row of a hundred bytes and more.
+const MEMTABLE_BLOOM_SHARE: f64 = 0.01;
+
 /// What both databases share.
 #[derive(Clone)]
 pub(crate) struct Memory {
@@ -378,6 +382,11 @@ fn family_options(kind: Kind, family: Family, memory: &Memory) -> Options {
         Family::Journal => options.set_compression_type(DBCompressionType::None),
     }
     options.set_block_based_table_factory(&table);
+    if kind == Kind::State {
+        // Most of what `apply` looks for is not there: a new memory, a new request.
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_SHARE);
+        options.set_memtable_whole_key_filtering(true);
+    }
     let buffer = match kind {
         Kind::Log => LOG_WRITE_BUFFER_BYTES,
         Kind::State => memory.write_buffer_bytes,
