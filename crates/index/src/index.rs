@@ -20,6 +20,10 @@ use crate::{
     records::Stored,
 };
 
+/// Fewer changes are prepared where they are: waking other threads costs as much as some twenty of
+/// them.
+const PARALLEL_FROM: usize = 64;
+
 /// The index of everything. What it holds follows from the memories that it was told of, and not
 /// from the order in which it was.
 #[derive(Debug, Default)]
@@ -121,6 +125,9 @@ impl Index {
                 kind,
             }
         };
+        if changes.len() < PARALLEL_FROM {
+            return changes.iter().map(step).collect();
+        }
         changes.par_iter().map(step).collect()
     }
 

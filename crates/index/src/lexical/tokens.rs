@@ -21,7 +21,11 @@
 //! only words count in a text's length: a log line full of paths is not longer for them, and on
 //! plain prose the scores are exactly those of BM25 over stemmed words.
 
+mod stems;
+
 use rust_stemmers::{Algorithm, Stemmer};
+
+use self::stems::Stems;
 
 /// Bytes of the longest identifier that is kept whole, above a SHA-512 digest with its algorithm's
 /// and image's name. Longer runs are encoded data, which nobody types; their words remain.
@@ -86,9 +90,9 @@ impl Tokenizer {
         if !run.is_ascii() {
             return cut(run, WORD_BYTES_MAX).to_lowercase();
         }
-        self.english
-            .stem(&cut(run, WORD_BYTES_MAX).to_ascii_lowercase())
-            .into_owned()
+        Stems::of_this_thread(cut(run, WORD_BYTES_MAX), |word| {
+            self.english.stem(word).into_owned()
+        })
     }
 }
 
