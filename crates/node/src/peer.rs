@@ -8,6 +8,7 @@
 //! refuses and does nothing: an address may have got another owner, and a node that lost its disk
 //! is another node.
 
+mod bundles;
 pub mod desk;
 pub mod forming;
 pub mod links;

@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{StreamExt as _, future, stream::BoxStream};
 use memorygate_proto::{
     peer::{
-        AlarmRequest, AlarmResponse, CallRequest, CallResponse, DigestRequest, DigestResponse,
-        DrainRequest, DrainResponse, HelloRequest, HelloResponse, JoinRequest, JoinResponse,
-        Message, StatusRequest, StatusResponse, Verb, alarm_request::What, peer_server,
+        AlarmRequest, AlarmResponse, CallRequest, CallResponse, CallsRequest, CallsResponse,
+        DigestRequest, DigestResponse, DrainRequest, DrainResponse, HelloRequest, HelloResponse,
+        JoinRequest, JoinResponse, Message, StatusRequest, StatusResponse, Verb,
+        alarm_request::What, peer_server,
     },
     v1,
 };
@@ -28,7 +29,12 @@ use tonic::{
 };
 use tracing::{info, warn};
 
-use super::{Envelope, MESSAGE_BYTES_MAX, links::Links, member, peer};
+use super::{
+    Envelope, MESSAGE_BYTES_MAX,
+    bundles::{CALLS_MAX, bundled},
+    links::Links,
+    member, peer,
+};
 use crate::{
     cluster::{
         Cluster,
@@ -39,6 +45,9 @@ use crate::{
 
 /// Streams of one connection, at most: a few for each other member.
 const STREAMS_MAX: u32 = 256;
+
+/// Bytes of one HTTP/2 frame that is received, at most.
+const FRAME_BYTES_MAX: u32 = 256 * 1024;
 
 /// Callers that are remembered: far more than members come and go between two restarts.
 const SEEN_MAX: usize = 4096;
@@ -188,6 +197,17 @@ impl Desk {
     }
 }
 
+async fn answer(replica: &Handle, request: CallRequest) -> Result<CallResponse, Status> {
+    let CallRequest { verb, body } = request;
+    let known = Verb::try_from(verb).ok().and_then(call);
+    let Some(call) = known else {
+        return Err(Status::unimplemented(format!("verb {verb} is unknown")));
+    };
+    let answer = replica.answer(call, body).await;
+    let body = answer.map_err(|error| status(&error))?;
+    Ok(CallResponse { body })
+}
+
 fn status(error: &PeerError) -> Status {
     let reason = error.to_string();
     match error {
@@ -235,14 +255,27 @@ impl peer_server::Peer for Service {
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
         let replica = self.0.meant(request.metadata())?;
-        let CallRequest { verb, body } = request.into_inner();
-        let known = Verb::try_from(verb).ok().and_then(call);
-        let Some(call) = known else {
-            return Err(Status::unimplemented(format!("verb {verb} is unknown")));
-        };
-        let answer = replica.answer(call, body).await;
-        let body = answer.map_err(|error| status(&error))?;
-        Ok(Response::new(CallResponse { body }))
+        let answer = answer(&replica, request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn calls(
+        &self,
+        request: Request<CallsRequest>,
+    ) -> Result<Response<CallsResponse>, Status> {
+        let replica = self.0.meant(request.metadata())?;
+        let CallsRequest { calls } = request.into_inner();
+        if calls.len() > CALLS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "{} calls in one request, expected at most {CALLS_MAX}",
+                calls.len()
+            )));
+        }
+        let answers = calls.into_iter().map(|call| answer(&replica, call));
+        let answers = future::join_all(answers).await;
+        Ok(Response::new(CallsResponse {
+            answers: answers.into_iter().map(bundled).collect(),
+        }))
     }
 
     async fn append(
@@ -421,6 +454,8 @@ pub fn serve(listener: TcpListener, desk: Arc<Desk>) -> oneshot::Sender<()> {
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_WITHIN))
+        // Log entries come by the megabyte; in frames of 16 KiB each would be taken apart in sixty.
+        .max_frame_size(FRAME_BYTES_MAX)
         .add_service(service);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (stop, stopped) = oneshot::channel();

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     error::Error as _,
     pin::Pin,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,7 +24,11 @@ use memorygate_raft::{
 };
 use tonic::{Code, Request, Status, Streaming, transport};
 
-use super::{Envelope, MESSAGE_BYTES_MAX, member};
+use super::{
+    Envelope, MESSAGE_BYTES_MAX,
+    bundles::{Bundles, Way},
+    member,
+};
 
 /// How long a connection may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
@@ -58,6 +62,7 @@ pub struct Caller {
 pub struct Links {
     caller: OnceLock<Caller>,
     channels: Mutex<HashMap<String, transport::Channel>>,
+    bundles: Arc<Bundles>,
 }
 
 impl Links {
@@ -207,8 +212,18 @@ impl Transport for Links {
     ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
         let client = self.client(to);
         let address = to.address.clone();
+        let bundles = self.bundles.clone();
         Box::pin(async move {
             let (mut client, envelope) = client?;
+            // There are as many of these as there are callers, and each waits for a sync anyway.
+            if call == Call::Propose {
+                let way = Way {
+                    client,
+                    envelope,
+                    address,
+                };
+                return bundles.call(way, call, request, within).await;
+            }
             let mut request = Request::new(CallRequest {
                 verb: verb(call).into(),
                 body: request,
@@ -309,7 +324,7 @@ fn answered<T>(
 }
 
 /// What a failed call means for what was asked.
-fn failed(address: &str, status: &Status) -> TransportError {
+pub(super) fn failed(address: &str, status: &Status) -> TransportError {
     let (address, reason) = (address.to_owned(), status.message().to_owned());
     if is_unconnected(status) {
         return TransportError::Unreachable { address, reason };
@@ -327,7 +342,7 @@ fn failed(address: &str, status: &Status) -> TransportError {
 }
 
 /// Whether no connection was made, so that nothing was sent.
-fn is_unconnected(status: &Status) -> bool {
+pub(super) fn is_unconnected(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
         if error.is::<tonic::ConnectError>() {
