@@ -13,7 +13,7 @@ use memorygate_core::{
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Applied, BarrierError, Handle, ProposeError, encoded};
+use super::{Applied, BarrierError, Handle, ProposeError, encoded, leader_of};
 use crate::{
     message,
     transport::{Call, Peer, TransportError},
@@ -183,10 +183,20 @@ impl Handle {
         }
     }
 
-    /// The leader, if it is known and not this node.
+    /// The leader, if it is known and not this node. As [`Self::metrics`] has it, without all else
+    /// that those say: it is asked at every write.
     fn other_leader(&self) -> Option<Peer> {
-        let leader = self.metrics().leader?;
-        (leader.node_id != self.node_id()).then_some(leader)
+        let watched = self.shared.raft.metrics();
+        let raft = watched.borrow_watched();
+        let leader = leader_of(&raft, self.shared.quorum.leads_by(&raft))?;
+        if leader == self.node_id() {
+            return None;
+        }
+        let node = raft.membership_config.membership().get_node(&leader);
+        Some(Peer {
+            node_id: leader,
+            address: node.map(|node| node.address.clone()).unwrap_or_default(),
+        })
     }
 
     /// Resolves when this node hears of a leader other than `old`.
