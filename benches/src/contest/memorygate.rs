@@ -45,7 +45,6 @@ impl MemoryGate {
                 ("cluster.peers", peers.as_str()),
                 ("raft.heartbeat_ms", heartbeat.as_str()),
                 ("raft.election_timeout_min_ms", timeout.as_str()),
-                ("log.level", "warn"),
             ];
             settings.extend_from_slice(more);
             let mut node = Server::prepare(options, &settings)?;
