@@ -357,7 +357,9 @@ impl Cluster {
     pub fn notice_exits(&mut self) -> anyhow::Result<()> {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             if let Some(exit) = node.ended()? {
-                eprintln!("node {at} ended by itself: {exit}");
+                // The whole tail is for the verdict; one that ends again and again says the same.
+                let last = exit.tail.lines().last().unwrap_or_default();
+                eprintln!("node {at} ended by itself ({}): {last}", exit.status);
                 self.exits.push((at, exit));
             }
         }
