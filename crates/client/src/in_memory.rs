@@ -491,7 +491,8 @@ fn memories(rows: &Rows, namespace: &Namespace) -> Result<Vec<Stored>, Error> {
             | RowKey::Embedding(..)
             | RowKey::Session(_)
             | RowKey::Expiry(..)
-            | RowKey::Request(_) => None,
+            | RowKey::Request(_)
+            | RowKey::Format => None,
         })
         .map(|(row, key, bytes)| {
             let memory = state::decode(row, bytes).map_err(broken)?;

@@ -51,6 +51,12 @@ pub enum Outcome {
     },
     #[n(3)]
     Marked,
+    /// The log's format from here on.
+    #[n(4)]
+    Format {
+        #[n(0)]
+        format: u8,
+    },
 }
 
 /// Why a command changed nothing. Every replica decides the same.
@@ -171,6 +177,7 @@ fn run<R: Read>(
         Command::Link(command) => command.apply(tx, context),
         Command::Expire(command) => command.apply(tx, context),
         Command::Mark(command) => Ok(Ok(command.apply())),
+        Command::SetFormat(command) => command.apply(tx).map(Ok),
     }
 }
 

@@ -10,15 +10,21 @@ pub mod forget;
 pub mod learn;
 pub mod link;
 pub mod mark;
+pub mod set_format;
 pub mod update;
 
 use minicbor::{Decode, Encode};
 
 pub use self::{
     expire::Expire, feedback::GiveFeedback, forget::Forget, learn::Learn, link::SetLink,
-    mark::Mark, update::Update,
+    mark::Mark, set_format::SetFormat, update::Update,
 };
-use crate::{memory::Invalid, request::RequestId, time::TimeMs};
+use crate::{
+    format::{FIRST, Formats, NEXT},
+    memory::Invalid,
+    request::RequestId,
+    time::TimeMs,
+};
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Command {
@@ -36,6 +42,8 @@ pub enum Command {
     Expire(#[n(0)] Expire),
     #[n(6)]
     Mark(#[n(0)] Mark),
+    #[n(7)]
+    SetFormat(#[n(0)] SetFormat),
 }
 
 impl Command {
@@ -49,6 +57,7 @@ impl Command {
             Self::Link(_) => "link",
             Self::Expire(_) => "expire",
             Self::Mark(_) => "mark",
+            Self::SetFormat(_) => "set_format",
         }
     }
 
@@ -59,7 +68,7 @@ impl Command {
             Self::Update(command) => command.check(),
             Self::Feedback(command) => command.check(),
             Self::Forget(command) => command.check(),
-            Self::Link(_) | Self::Expire(_) | Self::Mark(_) => Ok(()),
+            Self::Link(_) | Self::Expire(_) | Self::Mark(_) | Self::SetFormat(_) => Ok(()),
         }
     }
 }
@@ -77,23 +86,62 @@ pub struct Envelope {
     pub command: Command,
 }
 
-/// Version of the bytes that [`Envelope::to_bytes`] writes.
-pub const ENVELOPE_VERSION: u8 = 1;
+/// The same in the format after the first.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Next {
+    #[n(0)]
+    time: TimeMs,
+    #[n(1)]
+    request: Option<RequestId>,
+    #[n(2)]
+    command: Command,
+}
 
 impl Envelope {
-    /// One byte of version, then CBOR.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![ENVELOPE_VERSION];
-        minicbor::encode(self, &mut bytes).expect("writing to a vector cannot fail");
+    /// One byte that names the format, then CBOR: an array in the first format, a map in the next.
+    ///
+    /// # Panics
+    /// If there is no such format.
+    pub fn to_bytes(&self, format: u8) -> Vec<u8> {
+        let mut bytes = vec![format];
+        let written = match format {
+            FIRST => minicbor::encode(self, &mut bytes),
+            NEXT => {
+                let Self {
+                    time,
+                    request,
+                    command,
+                } = self.clone();
+                let next = Next {
+                    time,
+                    request,
+                    command,
+                };
+                minicbor::encode(&next, &mut bytes)
+            }
+            _ => panic!("there is no format {format}"),
+        };
+        written.expect("writing to a vector cannot fail");
         bytes
     }
 
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-        if *version != ENVELOPE_VERSION {
-            return Err(DecodeError::Version { actual: *version });
+    /// Reads any of `formats`.
+    pub fn from_bytes(bytes: &[u8], formats: Formats) -> Result<Self, DecodeError> {
+        let (&actual, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+        if !formats.reads(actual) {
+            return Err(DecodeError::Format { actual, formats });
         }
-        minicbor::decode(body).map_err(|error| DecodeError::Malformed {
+        let read = match actual {
+            FIRST => minicbor::decode(body),
+            NEXT => minicbor::decode(body).map(|next: Next| Self {
+                time: next.time,
+                request: next.request,
+                command: next.command,
+            }),
+            _ => return Err(DecodeError::Format { actual, formats }),
+        };
+        read.map_err(|error| DecodeError::Malformed {
             reason: error.to_string(),
         })
     }
@@ -104,8 +152,8 @@ impl Envelope {
 pub enum DecodeError {
     #[error("command is empty")]
     Empty,
-    #[error("command has format version {actual}, this program reads {ENVELOPE_VERSION}")]
-    Version { actual: u8 },
+    #[error("command has format {actual}, this program reads {formats}")]
+    Format { actual: u8, formats: Formats },
     #[error("command is malformed: {reason}")]
     Malformed { reason: String },
 }

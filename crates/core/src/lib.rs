@@ -15,6 +15,7 @@ pub mod apply;
 pub mod command;
 pub mod embedding;
 pub mod filter;
+pub mod format;
 pub mod key;
 pub mod limits;
 pub mod memory;

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     embedding::Embedding,
+    format::FIRST,
     key::Key,
     memory::Memory,
     name::{Domain, Name, Namespace},
@@ -53,6 +54,9 @@ pub enum RowKey {
     /// The first answer to a request, see [`crate::apply::Reply`].
     #[n(6)]
     Request(#[n(0)] RequestId),
+    /// [`Agreed`]: the log's format. Absent as long as it is the first.
+    #[n(7)]
+    Format,
 }
 
 impl RowKey {
@@ -64,7 +68,7 @@ impl RowKey {
             | Self::Embedding(namespace, _)
             | Self::Expiry(_, namespace, _) => Some(namespace),
             Self::Session(place) => Some(&place.namespace),
-            Self::Clock | Self::Request(_) => None,
+            Self::Clock | Self::Request(_) | Self::Format => None,
         }
     }
 }
@@ -98,6 +102,13 @@ impl SessionPlace {
             created_offset: memory.created.offset,
         })
     }
+}
+
+/// The format in which the log is written; it never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Agreed {
+    #[n(0)]
+    pub format: u8,
 }
 
 /// The time in the log: the leader stamps each command, and this never goes back.
@@ -222,6 +233,15 @@ impl<'a, R: Read> Transaction<'a, R> {
 
     pub fn set_clock(&mut self, now: TimeMs) -> Result<(), ReadError> {
         self.put(RowKey::Clock, &Clock { now })
+    }
+
+    /// The log's format.
+    pub fn format(&self) -> Result<u8, ReadError> {
+        format(self)
+    }
+
+    pub(crate) fn set_format(&mut self, format: u8) -> Result<(), ReadError> {
+        self.put(RowKey::Format, &Agreed { format })
     }
 
     pub fn memory(&self, namespace: &Namespace, key: Key) -> Result<Option<Memory>, ReadError> {
@@ -465,6 +485,12 @@ pub fn clock(rows: &impl Read) -> Result<TimeMs, ReadError> {
     Ok(read::<Clock>(rows, &RowKey::Clock)?.unwrap_or_default().now)
 }
 
+/// The log's format.
+pub fn format(rows: &impl Read) -> Result<u8, ReadError> {
+    let agreed = read::<Agreed>(rows, &RowKey::Format)?;
+    Ok(agreed.map_or(FIRST, |agreed| agreed.format))
+}
+
 /// A namespace's counts; `None` if it holds nothing.
 pub fn namespace_info(
     rows: &impl Read,
@@ -491,7 +517,8 @@ pub fn due(
             | RowKey::Memory(..)
             | RowKey::Embedding(..)
             | RowKey::Session(_)
-            | RowKey::Request(_) => unreachable!("a scan of expiries returned {key:?}"),
+            | RowKey::Request(_)
+            | RowKey::Format => unreachable!("a scan of expiries returned {key:?}"),
         })
         .collect())
 }

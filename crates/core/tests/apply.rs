@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use memorygate_core::{
     apply::{Outcome, Rejection, Reply, Target, apply},
     command::{
-        Command, Envelope, Expire, Forget, GiveFeedback, Learn, SetLink, Update,
+        Command, Envelope, Expire, Forget, GiveFeedback, Learn, SetFormat, SetLink, Update,
         learn::{Experience, Learned},
         update::Expiry,
     },
     embedding::{DIMENSION, Embedding},
+    format::{FIRST, Formats, NEXT},
     key::Key,
     limits,
     memory::{Link, Memory, Relation},
@@ -40,7 +41,8 @@ impl Log {
             request,
             command,
         };
-        let envelope = Envelope::from_bytes(&envelope.to_bytes()).unwrap();
+        let bytes = envelope.to_bytes(FIRST);
+        let envelope = Envelope::from_bytes(&bytes, Formats::OWN).unwrap();
         let mut tx = Transaction::new(&self.rows);
         let reply = apply(&mut tx, self.index, &envelope).unwrap();
         let commit = tx.commit(self.rows.digest());
@@ -58,7 +60,10 @@ impl Log {
     fn learn(&mut self, experience: Experience) -> Learned {
         match self.run(learn(vec![experience])).unwrap() {
             Outcome::Learned(learned) => learned[0],
-            other @ (Outcome::Mutated { .. } | Outcome::Expired { .. } | Outcome::Marked) => {
+            other @ (Outcome::Mutated { .. }
+            | Outcome::Expired { .. }
+            | Outcome::Marked
+            | Outcome::Format { .. }) => {
                 panic!("learned, but got {other:?}")
             }
         }
@@ -361,6 +366,17 @@ fn an_old_or_impossible_request_id_is_refused_and_old_answers_are_dropped() {
 }
 
 #[test]
+fn the_format_rises_and_never_falls() {
+    let mut log = Log::default();
+    assert_eq!(state::format(&log.rows).unwrap(), FIRST);
+    for (format, agreed) in [(1, 1), (3, 3), (2, 3), (3, 3), (4, 4)] {
+        let done = log.run(Command::SetFormat(SetFormat { format }));
+        assert_eq!(done, Ok(Outcome::Format { format: agreed }));
+        assert_eq!(state::format(&log.rows).unwrap(), agreed);
+    }
+}
+
+#[test]
 fn links_lead_to_what_the_caller_may_see() {
     let mut log = Log::default();
     let (a, b) = (
@@ -602,7 +618,10 @@ fn check_consistency(rows: &Rows) {
                 assert_eq!(info.memories, memories.len() as u64);
                 assert_eq!(info.by_domain.values().sum::<u64>(), info.memories);
             }
-            state::RowKey::Clock | state::RowKey::Memory(..) | state::RowKey::Request(_) => {}
+            state::RowKey::Clock
+            | state::RowKey::Memory(..)
+            | state::RowKey::Request(_)
+            | state::RowKey::Format => {}
         }
     }
     expected_expiries.sort();
@@ -651,12 +670,19 @@ proptest! {
     #[test]
     fn envelopes_are_read_back(command in any_command(), time in any::<i64>()) {
         let envelope = Envelope { time: TimeMs(time), request: None, command };
-        prop_assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
+        let formats = Formats { oldest: FIRST, newest: NEXT };
+        for format in [FIRST, NEXT] {
+            let read = Envelope::from_bytes(&envelope.to_bytes(format), formats);
+            prop_assert_eq!(read.as_ref(), Ok(&envelope));
+        }
     }
 
     #[test]
     fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Envelope::from_bytes(&bytes);
-        let _ = Envelope::from_bytes(&[&[1], bytes.as_slice()].concat());
+        let formats = Formats { oldest: FIRST, newest: NEXT };
+        let _ = Envelope::from_bytes(&bytes, formats);
+        for format in [FIRST, NEXT] {
+            let _ = Envelope::from_bytes(&[&[format], bytes.as_slice()].concat(), formats);
+        }
     }
 }

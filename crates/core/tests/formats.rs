@@ -5,14 +5,15 @@
 
 use memorygate_core::{
     apply::{Outcome, Rejection, Reply, Target},
-    command::{Command, Envelope, GiveFeedback, Mark, learn::Learned},
+    command::{Command, DecodeError, Envelope, GiveFeedback, Mark, SetFormat, learn::Learned},
     embedding::{DIMENSION, Embedding, ModelId, STATE_BYTES, TokenStates, Window},
+    format::{FIRST, Formats, NEXT},
     key::Key,
     memory::{Created, Feedback, Link, Memory, Relation},
     name::{Domain, Name, Namespace},
     request::RequestId,
     scope::{Reader, Scope},
-    state::{Clock, Digests, NamespaceInfo, RowKey, SessionPlace, StateDigest},
+    state::{Agreed, Clock, Digests, NamespaceInfo, RowKey, SessionPlace, StateDigest},
     time::TimeMs,
 };
 use minicbor::{Decode, Encode};
@@ -70,6 +71,17 @@ fn memory() -> Memory {
     }
 }
 
+/// In a format that is read, whatever newer ones are read as well.
+fn check_envelope(envelope: &Envelope, format: u8, frozen: &str) {
+    let bytes = envelope.to_bytes(format);
+    assert_eq!(hex(&bytes), frozen);
+    for newest in format..=NEXT {
+        let oldest = FIRST;
+        let read = Envelope::from_bytes(&bytes, Formats { oldest, newest });
+        assert_eq!(read.as_ref(), Ok(envelope));
+    }
+}
+
 #[test]
 fn the_envelope() {
     let target = Target {
@@ -93,16 +105,30 @@ fn the_envelope() {
     };
     let frozen = "01831b0000018bcfe568008205500101010101010101010101010101010182028183836764\
                   656661756c7450abababababababababababababababab83f680f4fa3f00000060";
-    assert_eq!(hex(&envelope.to_bytes()), frozen);
-    assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
-    assert!(
-        Envelope::from_bytes(&[2, 0])
-            .unwrap_err()
-            .to_string()
-            .contains("version 2")
+    check_envelope(&envelope, FIRST, frozen);
+    // The same, as a map.
+    let next = "02a3001b0000018bcfe56800018205500101010101010101010101010101010102820281838367\
+                64656661756c7450abababababababababababababababab83f680f4fa3f00000060";
+    check_envelope(&envelope, NEXT, next);
+    let old = Formats {
+        oldest: FIRST,
+        newest: FIRST,
+    };
+    let refused = |bytes: &[u8], formats| Envelope::from_bytes(bytes, formats).unwrap_err();
+    assert_eq!(
+        refused(&envelope.to_bytes(NEXT), old).to_string(),
+        "command has format 2, this program reads 1 to 1"
     );
-    assert!(Envelope::from_bytes(&[]).is_err());
-    assert!(Envelope::from_bytes(&[1, 0xff, 0xff]).is_err());
+    let later = Formats { newest: 9, ..old };
+    assert_eq!(
+        refused(&[9, 0], later).to_string(),
+        "command has format 9, this program reads 1 to 9"
+    );
+    assert_eq!(refused(&[], old), DecodeError::Empty);
+    for format in [FIRST, NEXT] {
+        let error = refused(&[format, 0xff, 0xff], later);
+        assert!(matches!(error, DecodeError::Malformed { .. }), "{error}");
+    }
 }
 
 #[test]
@@ -184,6 +210,7 @@ fn the_row_keys() {
         }),
         "82068182015000000000000000000000000000000000",
     );
+    check(&RowKey::Format, "820780");
 }
 
 #[test]
@@ -193,10 +220,23 @@ fn the_marker() {
         request: None,
         command: Command::Mark(Mark {}),
     };
-    assert_eq!(hex(&envelope.to_bytes()), "018305f682068180");
-    assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
+    check_envelope(&envelope, FIRST, "018305f682068180");
     let result = Ok(Outcome::Marked);
     check(&Reply { index: 4, result }, "82048200820380");
+}
+
+#[test]
+fn the_command_that_raises_the_format() {
+    let envelope = Envelope {
+        time: TimeMs(5),
+        request: None,
+        command: Command::SetFormat(SetFormat { format: 2 }),
+    };
+    // All that were members before read it, so it is written in their format.
+    check_envelope(&envelope, FIRST, "018305f68207818102");
+    let result = Ok(Outcome::Format { format: 2 });
+    check(&Reply { index: 4, result }, "8204820082048102");
+    check(&Agreed { format: 2 }, "8102");
 }
 
 #[test]

@@ -39,7 +39,9 @@ pub async fn mutate(
             changed,
             position,
         }),
-        Done::Learned(_) | Done::Expired { .. } | Done::Marked => Err(Error::other_call()),
+        Done::Learned(_) | Done::Expired { .. } | Done::Marked | Done::Format { .. } => {
+            Err(Error::other_call())
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use std::{
     sync::Arc,
 };
 
+use memorygate_core::format::Formats;
 use serde::{Deserialize, Serialize};
 
 use crate::{durable, transport::Peer};
@@ -179,6 +180,15 @@ pub enum OpenError {
          its data directory and let it join as a new member", path.display()
     )]
     Corrupt { path: PathBuf, reason: String },
+    #[error(
+        "{} is of a cluster that writes its log in format {format}, this program reads {formats}: \
+         start a version of it that reads that", path.display()
+    )]
+    LogFormat {
+        path: PathBuf,
+        format: u8,
+        formats: Formats,
+    },
     #[error(
         "data directory {} is in the middle of a recovery: repeat \
          `memorygate recover --force-new-cluster`", path.display()

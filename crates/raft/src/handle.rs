@@ -1,6 +1,7 @@
 //! How the rest of the node uses the replicated log, and what keeps it running.
 
 mod digests;
+mod formats;
 mod forward;
 pub(crate) mod gate;
 pub(crate) mod members;
@@ -95,6 +96,8 @@ struct Shared {
     receiving: Turns,
     /// The state is read whole by one at a time.
     reading: Arc<AsyncMutex<()>>,
+    /// What others say that they read.
+    said: formats::Said,
     /// Members are changed one by one.
     member_change: AsyncMutex<()>,
     /// Log bytes, since the start, when the last snapshot was built.
@@ -283,6 +286,7 @@ impl Handle {
             snapshot: AsyncMutex::new(()),
             receiving: Turns::default(),
             reading: Arc::default(),
+            said: formats::Said::default(),
             member_change: AsyncMutex::new(()),
             snapshot_at_bytes: AtomicU64::new(0),
             snapshot_keeper: AsyncMutex::new(None),
@@ -300,6 +304,8 @@ impl Handle {
             Arc::downgrade(&shared),
             shared.is_stopping.subscribe(),
         ));
+        let keeper = formats::keep_format(Arc::downgrade(&shared), shared.is_stopping.subscribe());
+        tokio::spawn(keeper);
         let keeper = keep_snapshots(Arc::downgrade(&shared), shared.is_stopping.subscribe());
         let keeper = tokio::spawn(keeper);
         *shared
@@ -322,7 +328,7 @@ impl Handle {
             Ok(applied) => return Ok(applied),
             Err(request) => request,
         };
-        let bytes = encoded(envelope)?;
+        let bytes = encoded(envelope, shared.state.format())?;
         let shares = self.share(bytes.len())?;
         let (waiter, answer) = Waiter::new(Some(shares));
         let handed_over = shared.raft.client_write_ff(Proposal(bytes), Some(waiter));
@@ -630,8 +636,8 @@ fn leader_of(metrics: &RaftMetrics<TypeConfig>, leads: bool) -> Option<u64> {
     leader.filter(|node_id| leads || *node_id != metrics.id)
 }
 
-fn encoded(envelope: &Envelope) -> Result<Bytes, ProposeError> {
-    let bytes = envelope.to_bytes();
+fn encoded(envelope: &Envelope, format: u8) -> Result<Bytes, ProposeError> {
+    let bytes = envelope.to_bytes(format);
     if bytes.len() > COMMAND_BYTES_MAX {
         return Err(ProposeError::TooLarge {
             actual: bytes.len(),

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! state   default     applied, membership, journal floor, owner
-//!         rows        clock, namespace, session, expiry, request
+//!         rows        clock, namespace, session, expiry, request, format
 //!         memories    memory
 //!         embeddings  embedding
 //!         journal     journal
@@ -20,6 +20,7 @@ pub(crate) mod committed;
 pub(crate) mod embedding;
 pub(crate) mod entry;
 pub(crate) mod expiry;
+pub(crate) mod format;
 pub(crate) mod journal;
 pub(crate) mod journal_floor;
 pub(crate) mod membership;
@@ -45,6 +46,7 @@ pub(crate) mod tag {
     pub(crate) const SESSION: u8 = 0x05;
     pub(crate) const EXPIRY: u8 = 0x06;
     pub(crate) const REQUEST: u8 = 0x07;
+    pub(crate) const FORMAT: u8 = 0x08;
 
     pub(crate) const APPLIED: u8 = 0x40;
     pub(crate) const MEMBERSHIP: u8 = 0x41;
@@ -95,7 +97,7 @@ impl Family {
 }
 
 /// The tags of replicated rows, in their order, with where they live.
-pub(crate) const REPLICATED: [(u8, Family); 7] = [
+pub(crate) const REPLICATED: [(u8, Family); 8] = [
     (tag::CLOCK, Family::Rows),
     (tag::NAMESPACE, Family::Rows),
     (tag::MEMORY, Family::Memories),
@@ -103,6 +105,7 @@ pub(crate) const REPLICATED: [(u8, Family); 7] = [
     (tag::SESSION, Family::Rows),
     (tag::EXPIRY, Family::Rows),
     (tag::REQUEST, Family::Rows),
+    (tag::FORMAT, Family::Rows),
 ];
 
 /// Where a replicated row is stored, and under which bytes.
@@ -117,6 +120,7 @@ pub(crate) fn encode(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::Session(place) => (Family::Rows, session::encode(place)),
         RowKey::Expiry(at, namespace, key) => (Family::Rows, expiry::encode(*at, namespace, *key)),
         RowKey::Request(id) => (Family::Rows, request::encode(id)),
+        RowKey::Format => (Family::Rows, format::encode()),
     }
 }
 
@@ -130,6 +134,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RowKey, Malformed> {
         Some(&tag::SESSION) => session::decode(bytes),
         Some(&tag::EXPIRY) => expiry::decode(bytes),
         Some(&tag::REQUEST) => request::decode(bytes),
+        Some(&tag::FORMAT) => format::decode(bytes),
         Some(_) | None => Err(Malformed::new(bytes, "unknown tag")),
     }
 }
@@ -219,6 +224,7 @@ pub(crate) mod tests {
             place.prop_map(RowKey::Session),
             (times(), namespaces(), keys()).prop_map(|(t, n, k)| RowKey::Expiry(t, n, k)),
             id.prop_map(RowKey::Request),
+            Just(RowKey::Format),
         ]
     }
 

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use memorygate_core::format::Formats;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::oneshot;
 use tracing::info;
@@ -85,10 +86,14 @@ pub enum StartError {
 impl Replica {
     /// Opens the directory, or makes it. It reads and verifies files, so it blocks.
     pub fn open(open: Open) -> Result<Self, OpenError> {
-        Self::open_with(open, &Failpoints::default())
+        Self::open_with(open, Formats::OWN, &Failpoints::default())
     }
 
-    pub(crate) fn open_with(open: Open, failpoints: &Failpoints) -> Result<Self, OpenError> {
+    pub(crate) fn open_with(
+        open: Open,
+        formats: Formats,
+        failpoints: &Failpoints,
+    ) -> Result<Self, OpenError> {
         let Open {
             dir,
             settings,
@@ -107,6 +112,7 @@ impl Replica {
                 path: &group.join("state"),
                 cluster_id: identity.cluster_id,
                 settings: &settings,
+                formats,
                 memory: memory.clone(),
                 observer: observer.clone(),
                 alarm: alarm.clone(),

@@ -23,14 +23,15 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use memorygate_core::{
     apply::apply,
-    command::{Command, DecodeError, Envelope},
+    command::{Command, DecodeError, Envelope, SetFormat},
+    format::Formats,
     state::{ReadError, StateDigest, Transaction},
     time::TimeMs,
 };
@@ -81,6 +82,10 @@ struct Inner {
     journal_unneeded: AtomicU64,
     journal_positions_max: u64,
     marks: Marks,
+    /// Those that this program reads.
+    formats: Formats,
+    /// The one that the log is written in.
+    format: AtomicU8,
     sink: OnceLock<Arc<dyn EffectsSink>>,
     observer: Arc<dyn Observer>,
     alarm: Alarm,
@@ -108,6 +113,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) path: &'a Path,
     pub(crate) cluster_id: ClusterId,
     pub(crate) settings: &'a Settings,
+    pub(crate) formats: Formats,
     pub(crate) memory: Memory,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) alarm: Alarm,
@@ -120,6 +126,14 @@ pub(crate) struct Parts<'a> {
 enum ApplyError {
     #[error("log entry {index}: {source}")]
     Undecodable { index: u64, source: DecodeError },
+    #[error(
+        "log entry {index}: the cluster writes format {format} from here on, this program reads {formats}"
+    )]
+    Format {
+        index: u64,
+        format: u8,
+        formats: Formats,
+    },
     #[error("apply log entry {index}: {source}")]
     Read { index: u64, source: ReadError },
     #[error(transparent)]
@@ -131,7 +145,7 @@ enum ApplyError {
 impl ApplyError {
     fn kind(&self) -> FatalKind {
         match self {
-            Self::Undecodable { .. } => FatalKind::Undecodable,
+            Self::Undecodable { .. } | Self::Format { .. } => FatalKind::Undecodable,
             Self::Read {
                 source: ReadError::Corrupt { .. },
                 ..
@@ -158,6 +172,16 @@ impl State {
         self.inner.applied.subscribe()
     }
 
+    /// The formats of the log that this program reads.
+    pub(crate) fn formats(&self) -> Formats {
+        self.inner.formats
+    }
+
+    /// The format that the log is written in, as of what is applied.
+    pub(crate) fn format(&self) -> u8 {
+        self.inner.format.load(Ordering::Acquire)
+    }
+
     /// Says that nobody will ask for the journal up to `position` again. It takes effect with the
     /// next applied batch.
     pub fn journal_trim(&self, position: u64) {
@@ -173,6 +197,7 @@ impl State {
             path,
             cluster_id,
             settings,
+            formats,
             memory,
             observer,
             alarm,
@@ -200,6 +225,7 @@ impl State {
             }
         };
         check_owner(generation.store(), cluster_id)?;
+        let format = check_format(generation.store(), formats)?;
         let writer = Writer::load(Arc::new(generation))?;
         let current = writer.snapshot()?;
         Ok(Self {
@@ -213,6 +239,8 @@ impl State {
                 journal_unneeded: AtomicU64::new(0),
                 journal_positions_max: settings.journal_positions_max,
                 marks: Marks::default(),
+                formats,
+                format: AtomicU8::new(format),
                 sink: OnceLock::new(),
                 observer,
                 alarm,
@@ -349,6 +377,13 @@ impl State {
             .open_prepared(number)
             .map_err(io::Error::other)?;
         check_owner(generation.store(), self.inner.cluster_id).map_err(io::Error::other)?;
+        let format = check_format(generation.store(), self.inner.formats).map_err(|error| {
+            let fatal = self
+                .inner
+                .alarm
+                .raise(FatalKind::Undecodable, error.to_string());
+            io::Error::other(fatal.to_string())
+        })?;
         let next = Writer::load(Arc::new(generation)).map_err(io::Error::other)?;
         if next.applied.log_id != log_id {
             return Err(io::Error::other(format!(
@@ -363,6 +398,7 @@ impl State {
         drop(writer);
         let position = snapshot.position();
         self.inner.marks.installed(position);
+        self.inner.format.store(format, Ordering::Release);
         self.inner.durable.fetch_max(position, Ordering::AcqRel);
         self.show(snapshot.clone());
         if let Some(sink) = self.inner.sink.get() {
@@ -381,6 +417,7 @@ impl State {
         let mut last = writer.applied.log_id;
         let mut membership = None;
         let mut is_marked = false;
+        let mut is_reformatted = false;
         for entry in entries {
             let index = entry.log_id.index;
             assert!(
@@ -395,11 +432,22 @@ impl State {
                     None
                 }
                 EntryPayload::Normal(proposal) => {
-                    let envelope = Envelope::from_bytes(&proposal.0)
+                    let formats = self.inner.formats;
+                    let envelope = Envelope::from_bytes(&proposal.0, formats)
                         .map_err(|source| ApplyError::Undecodable { index, source })?;
                     #[cfg(feature = "planted-bugs")]
                     let envelope = crate::planted::at_local_time(envelope);
                     is_marked = matches!(envelope.command, Command::Mark(_));
+                    if let Command::SetFormat(SetFormat { format }) = envelope.command {
+                        if !formats.reads(format) {
+                            return Err(ApplyError::Format {
+                                index,
+                                format,
+                                formats,
+                            });
+                        }
+                        is_reformatted = true;
+                    }
                     let reply = apply(&mut tx, index, &envelope)
                         .map_err(|source| ApplyError::Read { index, source })?;
                     Some(Arc::new(reply))
@@ -411,10 +459,13 @@ impl State {
             }
         }
         let last = last.expect("a batch has an entry");
-        let clock = tx.clock().map_err(|source| ApplyError::Read {
+        let read = |source| ApplyError::Read {
             index: last.index,
             source,
-        })?;
+        };
+        let clock = tx.clock().map_err(read)?;
+        let format = is_reformatted.then(|| tx.format()).transpose();
+        let format = format.map_err(read)?;
         let commit = tx.commit(writer.applied.digest);
 
         let mut batch = WriteBatch::default();
@@ -467,6 +518,9 @@ impl State {
             digest: commit.digest,
         };
         writer.journal_floor = journal_floor;
+        if let Some(format) = format {
+            self.inner.format.store(format, Ordering::Release);
+        }
         if let Some(membership) = membership {
             writer.membership = membership;
         }
@@ -677,6 +731,20 @@ pub(crate) fn check_owner(store: &Store, expected: ClusterId) -> Result<(), Open
         });
     }
     Ok(())
+}
+
+/// Refuses a state whose log is written in a format that this program does not read.
+pub(crate) fn check_format(store: &Store, formats: Formats) -> Result<u8, OpenError> {
+    let format = memorygate_core::state::format(&Rows::new(store, None))
+        .map_err(|error| OpenError::corrupt(store.path(), error))?;
+    if formats.reads(format) {
+        return Ok(format);
+    }
+    Err(OpenError::LogFormat {
+        path: store.path().to_owned(),
+        format,
+        formats,
+    })
 }
 
 /// Tables never change, so they can be shared; everything else is copied.

@@ -6,6 +6,7 @@ mod conformance;
 mod digests;
 mod durability;
 mod faults;
+mod formats;
 mod installing;
 mod limits;
 mod members;
@@ -29,6 +30,7 @@ use std::{
 use memorygate_core::{
     command::{Command, Expire, Learn, learn::Experience},
     embedding::{DIMENSION, Embedding},
+    format::Formats,
     name::{Domain, Name, Namespace},
     request::RequestId,
     scope::Scope,
@@ -84,6 +86,8 @@ pub(crate) struct Bench {
     pub(crate) now: Arc<AtomicI64>,
     pub(crate) room: Arc<Room>,
     pub(crate) failpoints: Failpoints,
+    /// Those that the program reads.
+    pub(crate) formats: Formats,
 }
 
 impl Bench {
@@ -96,6 +100,7 @@ impl Bench {
             now: Arc::new(AtomicI64::new(1_000)),
             room: Arc::new(Room(AtomicU64::new(u64::MAX))),
             failpoints: Failpoints::default(),
+            formats: Formats::OWN,
         }
     }
 
@@ -112,7 +117,7 @@ impl Bench {
             observer: Arc::new(NoObserver),
             disk: self.room.clone(),
         };
-        Replica::open_with(open, &self.failpoints)
+        Replica::open_with(open, self.formats, &self.failpoints)
     }
 
     pub(crate) async fn start(&self) -> Handle {

@@ -192,6 +192,7 @@ fn member(error: &MemberError) -> Kind {
         MemberError::Learner { .. } => (Code::FailedPrecondition, "NO_VOTER", None),
         MemberError::LastVoter { .. } => (Code::FailedPrecondition, "LAST_VOTER", None),
         MemberError::Lagging { .. } => (Code::FailedPrecondition, "LAGGING", Some(RETRY_STORAGE)),
+        MemberError::Format { .. } => (Code::FailedPrecondition, "LOG_FORMAT", None),
         MemberError::InProgress => (Code::Aborted, "CHANGE_IN_PROGRESS", Some(RETRY_UNAVAILABLE)),
         MemberError::Address { .. } => (Code::InvalidArgument, "INVALID", None),
         MemberError::Stopped(_) => (Code::Unavailable, "STOPPED", Some(RETRY_UNAVAILABLE)),

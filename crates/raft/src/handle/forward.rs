@@ -122,7 +122,7 @@ impl Handle {
         leader: &Peer,
         deadline: Instant,
     ) -> Result<Applied, ProposeError> {
-        let bytes = encoded(envelope)?;
+        let bytes = encoded(envelope, self.format())?;
         let _share = self.share(bytes.len())?;
         let left = deadline.saturating_duration_since(Instant::now());
         match self.call(leader, Call::Propose, bytes, left).await {

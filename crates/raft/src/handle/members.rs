@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use memorygate_core::format::Formats;
 use openraft::{
     ChangeMembers, RaftMetrics,
     error::{ChangeMembershipError, ClientWriteError, RaftError},
@@ -105,6 +106,14 @@ pub enum MemberChange {
     Replace { old: u64, new: Peer },
 }
 
+/// A change as the leader is asked for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub(super) change: MemberChange,
+    /// What the new member says that it reads, if that is known.
+    pub(super) formats: Option<Formats>,
+}
+
 /// Why the members are what they were.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum MemberError {
@@ -129,6 +138,15 @@ pub enum MemberError {
          caught up"
     )]
     Lagging { node_id: u64, behind: u64 },
+    #[error(
+        "the log is written in format {format}, and node {node_id:x} {}: start a version there that \
+         reads it", said(*formats)
+    )]
+    Format {
+        node_id: u64,
+        format: u8,
+        formats: Option<Formats>,
+    },
     #[error("another change of members is under way: wait until it is done")]
     InProgress,
     #[error("address {address:?} is not of the form host:port")]
@@ -151,9 +169,12 @@ impl Handle {
     /// Changes the members, by way of the leader.
     pub async fn change_members(&self, change: MemberChange) -> Result<Membership, MemberError> {
         let within = CAUGHT_UP_WITHIN + 2 * COMMITTED_WITHIN;
+        let formats = change
+            .newcomer()
+            .and_then(|peer| self.noted_formats(peer.node_id));
         match self.metrics().leader {
             Some(leader) if leader.node_id != self.node_id() => {
-                let request = message::encode(&change);
+                let request = message::encode(&Asked { change, formats });
                 let asked = self.call(&leader, Call::ChangeMembers, request, within);
                 let answer = asked.await.map_err(|error| unanswered(&error, &leader))?;
                 message::decode(&answer).unwrap_or_else(|malformed| {
@@ -162,7 +183,7 @@ impl Handle {
                     })
                 })
             }
-            _ => self.change_members_here(change).await,
+            _ => self.change_members_here(change, formats).await,
         }
     }
 
@@ -246,6 +267,7 @@ impl Handle {
     pub(super) async fn change_members_here(
         &self,
         change: MemberChange,
+        formats: Option<Formats>,
     ) -> Result<Membership, MemberError> {
         self.check_running()?;
         if !self.is_leader() {
@@ -257,6 +279,11 @@ impl Handle {
             return Err(MemberError::InProgress);
         };
         let members = self.membership();
+        if let Some(peer) = change.newcomer()
+            && members.get(peer.node_id).is_none()
+        {
+            self.check_formats(peer.node_id, formats)?;
+        }
         match change {
             MemberChange::Add(peer) => {
                 if let Some(known) = members.get(peer.node_id) {
@@ -400,6 +427,23 @@ fn unanswered(error: &TransportError, leader: &Peer) -> MemberError {
         MemberError::Outcome {
             reason: error.to_string(),
         }
+    }
+}
+
+impl MemberChange {
+    /// The node that becomes a member by this.
+    fn newcomer(&self) -> Option<&Peer> {
+        match self {
+            Self::Add(peer) | Self::Replace { new: peer, .. } => Some(peer),
+            Self::Promote { .. } | Self::Demote { .. } | Self::Remove { .. } => None,
+        }
+    }
+}
+
+fn said(formats: Option<Formats>) -> String {
+    match formats {
+        Some(formats) => format!("reads {formats}"),
+        None => "has not said what it reads".to_owned(),
     }
 }
 

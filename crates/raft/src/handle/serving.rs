@@ -11,7 +11,7 @@ use memorygate_core::command::Envelope;
 use openraft::{error::Fatal, raft::StreamAppendResult};
 use serde::Serialize;
 
-use super::{Handle, ProposeError, Stopped};
+use super::{Handle, ProposeError, Stopped, members::Asked};
 use crate::{
     message::{self, Malformed},
     snapshots::{
@@ -76,7 +76,8 @@ impl Handle {
                 Ok(message::encode_proposed(&refused))
             }
             Call::Propose => {
-                let mut envelope = Envelope::from_bytes(&request).map_err(|error| {
+                let read = Envelope::from_bytes(&request, self.formats());
+                let mut envelope = read.map_err(|error| {
                     PeerError::from(Malformed {
                         reason: error.to_string(),
                     })
@@ -90,8 +91,9 @@ impl Handle {
                 Ok(message::encode(&self.hand_over_here(to).await))
             }
             Call::ChangeMembers => {
-                let change = message::decode(&request)?;
-                Ok(message::encode(&self.change_members_here(change).await))
+                let Asked { change, formats } = message::decode(&request)?;
+                let changed = self.change_members_here(change, formats).await;
+                Ok(message::encode(&changed))
             }
         }
     }

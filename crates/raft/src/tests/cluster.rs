@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use memorygate_core::apply::Outcome;
+use memorygate_core::{apply::Outcome, format::Formats};
 use tokio::time::{sleep, timeout};
 
 use super::{Bench, Told, learn, request, run, switchboard::Switchboard};
 use crate::{
-    BarrierError, First, Handle, Peer, ProposeError, Replica, Role, Settings,
+    BarrierError, First, Handle, OpenError, Peer, ProposeError, Replica, Role, Settings,
     failpoint::Failpoints, transport::Call,
 };
 
@@ -43,6 +43,11 @@ pub(crate) fn settings() -> Settings {
 impl Nodes {
     /// A cluster that is formed by `count` nodes at once.
     pub(crate) async fn form(count: usize, settings: &Settings) -> Self {
+        Self::form_of(&vec![Formats::OWN; count], settings).await
+    }
+
+    /// The same, of programs that read these formats.
+    pub(crate) async fn form_of(formats: &[Formats], settings: &Settings) -> Self {
         let mut nodes = Self {
             board: Switchboard::new(),
             benches: Vec::new(),
@@ -51,8 +56,8 @@ impl Nodes {
         };
         let mut opened = Vec::new();
         let mut cluster_id = None;
-        for _ in 0..count {
-            opened.push(nodes.open_new(settings, &mut cluster_id));
+        for formats in formats {
+            opened.push(nodes.open_new(settings, *formats, &mut cluster_id));
         }
         let founders: Vec<Peer> = opened.iter().map(peer).collect();
         for replica in opened {
@@ -67,10 +72,12 @@ impl Nodes {
     fn open_new(
         &mut self,
         settings: &Settings,
+        formats: Formats,
         cluster_id: &mut Option<crate::ClusterId>,
     ) -> Replica {
         let mut bench = Bench::new();
         bench.settings = settings.clone();
+        bench.formats = formats;
         let (at, failing) = (self.benches.len(), self.failing.clone());
         bench.failpoints = Failpoints::new(move |step| match failing.lock().unwrap().get(&at) {
             Some(refused) if *refused == step => Err(io::Error::other("the disk refuses")),
@@ -96,8 +103,12 @@ impl Nodes {
 
     /// Another node, which waits to be added; its place.
     pub(crate) async fn join(&mut self, settings: &Settings) -> usize {
+        self.join_of(Formats::OWN, settings).await
+    }
+
+    pub(crate) async fn join_of(&mut self, formats: Formats, settings: &Settings) -> usize {
         let mut id = Some(self.any().identity().cluster_id);
-        let replica = self.open_new(settings, &mut id);
+        let replica = self.open_new(settings, formats, &mut id);
         let handle = self.start(replica, First::Join).await;
         self.handles.push(Some(handle));
         self.handles.len() - 1
@@ -134,6 +145,15 @@ impl Nodes {
             Some(step) => failing.insert(at, step),
             None => failing.remove(&at),
         };
+    }
+
+    /// Another version of the program is started in this place from now on.
+    pub(crate) fn install(&mut self, at: usize, formats: Formats) {
+        self.benches[at].formats = formats;
+    }
+
+    pub(crate) fn open(&self, at: usize) -> Result<Replica, OpenError> {
+        self.benches[at].open()
     }
 
     pub(crate) fn path(&self, at: usize) -> &Path {

@@ -42,6 +42,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
                 path: &group.join("state"),
                 cluster_id: identity.cluster_id,
                 settings,
+                formats: memorygate_core::format::Formats::OWN,
                 memory: memory.clone(),
                 observer: observer.clone(),
                 alarm: alarm.clone(),

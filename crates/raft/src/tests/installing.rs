@@ -9,7 +9,12 @@ use std::{
     },
 };
 
-use memorygate_core::{command::Envelope, state::StateDigest, time::TimeMs};
+use memorygate_core::{
+    command::Envelope,
+    format::{FIRST, Formats},
+    state::StateDigest,
+    time::TimeMs,
+};
 use openraft::{
     EntryPayload,
     storage::{RaftSnapshotBuilder as _, RaftStateMachine as _},
@@ -63,6 +68,7 @@ impl Node {
                 path: &dir.group().join("state"),
                 cluster_id: self.cluster_id,
                 settings: &settings,
+                formats: Formats::OWN,
                 memory: memory.clone(),
                 observer: Arc::new(NoObserver),
                 alarm: Alarm::new(),
@@ -115,7 +121,7 @@ impl Opened {
                         request: None,
                         command: learn(&format!("lesson {index}")),
                     }
-                    .to_bytes()
+                    .to_bytes(FIRST)
                     .into(),
                 )),
             })

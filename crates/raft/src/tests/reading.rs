@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use memorygate_core::{
     apply::{Outcome, Target},
     command::{Command, Envelope, Forget, GiveFeedback, Learn, learn::Experience},
+    format::{FIRST, Formats},
     key::Key,
     name::Name,
     request::RequestId,
@@ -263,6 +264,7 @@ fn open_state(path: &Path, is_formed: bool) -> State {
         path: &dir.group().join("state"),
         cluster_id: ClusterId(1),
         settings: &settings,
+        formats: Formats::OWN,
         memory: Memory::new(&settings),
         observer: Arc::new(NoObserver),
         alarm: Alarm::new(),
@@ -343,7 +345,7 @@ proptest! {
                 leader_id: LeaderId { term: 1, node_id: 1 },
                 index,
             },
-            payload: EntryPayload::Normal(Proposal(envelope.to_bytes().into())),
+            payload: EntryPayload::Normal(Proposal(envelope.to_bytes(FIRST).into())),
         }).collect();
         let one_by_one = digest_of(&entries, &[(1, false)]);
         prop_assert_eq!(digest_of(&entries, &[(entries.len(), false)]), one_by_one);
