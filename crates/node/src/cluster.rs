@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! every half second: Status of every other member ─▶ pulse ─▶ client addresses, who drains
+//!                                                       ├──▶ what it reads: the format of the log
 //!                                                       ├──▶ a full disk: the leader takes no writes
 //!                                                       └──▶ alarms that end
 //! Members: from what is known     Status: asks all anew     Drain, ChangeMember …: the operations
@@ -43,7 +44,7 @@ use crate::{
     backend::Backend,
     deadline::Deadline,
     error::{Error, Outcome},
-    peer::links::Links,
+    peer::{formats, links::Links},
     wire::{read, write},
 };
 
@@ -67,9 +68,6 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long others may take to note an alarm.
 const ALARM_WITHIN: Duration = Duration::from_secs(2);
-
-/// Format of the log that this version reads and writes.
-const LOG_FORMAT: u32 = memorygate_raft::dir::FORMAT;
 
 /// What a node says of itself.
 #[derive(Clone, Debug)]
@@ -143,6 +141,7 @@ impl Cluster {
     /// Where this node stands.
     pub fn own_status(&self) -> v1::MemberStatus {
         let raft = self.backend.raft.metrics();
+        let formats = self.backend.raft.formats();
         let membership = self.backend.raft.membership();
         let own = membership.get(self.node_id());
         let member = own.map(|own| self.member(own, &raft)).unwrap_or_else(|| {
@@ -167,8 +166,8 @@ impl Cluster {
             disk_free_bytes: raft.disk_free_bytes,
             disk_total_bytes: raft.disk_total_bytes,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
-            log_format_min: LOG_FORMAT,
-            log_format_max: LOG_FORMAT,
+            log_format_min: formats.oldest.into(),
+            log_format_max: formats.newest.into(),
             started_at: Some(write::time(self.own.started_at)),
             round_trip_ms: 0,
             clock_offset_ms: 0,
@@ -243,7 +242,7 @@ impl Cluster {
             members,
             alarms: self.alarms().iter().map(Alarm::to_wire).collect(),
             is_writable,
-            log_format: LOG_FORMAT,
+            log_format: self.backend.raft.format().into(),
             node_id: self.node_id_text(),
         }
     }
@@ -279,6 +278,10 @@ impl Cluster {
             disk_short_bytes: answer.disk_short_bytes,
             status,
         };
+        let (min, max) = (heard.status.log_format_min, heard.status.log_format_max);
+        if let Some(formats) = formats(min, max) {
+            self.backend.raft.note_formats(member.node_id, formats);
+        }
         self.alarms.heard(member.node_id, heard.started_at);
         self.pulse.heard(member.node_id, heard.clone());
         Ok(heard)

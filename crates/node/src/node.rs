@@ -14,7 +14,7 @@ mod http_server;
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use memorygate_core::embedding::Embedder;
+use memorygate_core::{embedding::Embedder, format::Formats};
 use memorygate_index::embed::{MiniLm, pool::Pool};
 use memorygate_raft::{
     Clock, First, FreeSpace, Handle, NoTransport, Open, OpenError, Replica, StartError, Statvfs,
@@ -102,15 +102,17 @@ impl Node {
         embedder: Arc<dyn Embedder>,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
-        Self::start_with_disk(settings, embedder, clock, Arc::new(Statvfs)).await
+        Self::start_with(settings, embedder, clock, Arc::new(Statvfs), Formats::OWN).await
     }
 
-    /// As [`Node::start`], with a given answer to how much room the disk has.
-    pub async fn start_with_disk(
+    /// As [`Node::start`], with a given answer to how much room the disk has, and as a version of the
+    /// program that reads these formats of the log.
+    pub async fn start_with(
         settings: Settings,
         embedder: Arc<dyn Embedder>,
         clock: Arc<dyn Clock>,
         disk: Arc<dyn FreeSpace>,
+        formats: Formats,
     ) -> anyhow::Result<Self> {
         settings.check().context("check settings")?;
         let backups = Backups::new(
@@ -132,7 +134,7 @@ impl Node {
         let (stop_http, http) = http_server::serve(http_listener, health.clone());
 
         let model = embedder.model();
-        let opened = open(&settings, &metrics, &clock, &disk).await;
+        let opened = open(&settings, &metrics, &clock, &disk, formats).await;
         let Opened {
             raft,
             index,
@@ -339,12 +341,13 @@ async fn open(
     metrics: &Arc<Metrics>,
     clock: &Arc<dyn Clock>,
     disk: &Arc<dyn FreeSpace>,
+    formats: Formats,
 ) -> anyhow::Result<Opened> {
     let dir = expand_home(&settings.data.dir);
     let links = Arc::new(Links::default());
     let found = match &settings.cluster.listen {
         None => None,
-        Some(listen) => Some(find_others(settings, &dir, listen, &links).await?),
+        Some(listen) => Some(find_others(settings, &dir, listen, &links, formats).await?),
     };
     let open = Open {
         dir: dir.clone(),
@@ -352,6 +355,7 @@ async fn open(
         clock: clock.clone(),
         observer: Arc::new(StorageObserver(metrics.clone())),
         disk: disk.clone(),
+        formats,
     };
     if let Some(found) = &found {
         links.set_caller(found.caller);
@@ -466,6 +470,7 @@ async fn find_others(
     dir: &Path,
     listen: &Address,
     links: &Arc<Links>,
+    formats: Formats,
 ) -> anyhow::Result<Found> {
     let listener = bind(listen).await?;
     let address = listener.local_addr().context("read peer address")?;
@@ -496,6 +501,7 @@ async fn find_others(
         belongs: dir.identity().formed || dir.is_restored() || !dir.founders().is_empty(),
         founders: dir.founders().to_vec(),
         peers: plan.peers.clone(),
+        formats,
     };
     let replaces_lost = settings.cluster.replace_lost;
     let desk = Arc::new(Desk::new(standing, links.clone(), replaces_lost));

@@ -13,6 +13,7 @@ pub mod desk;
 pub mod forming;
 pub mod links;
 
+use memorygate_core::format::{FIRST, Formats};
 use memorygate_proto::peer::{Identity, Member, Target};
 use memorygate_raft::{ClusterId, Peer};
 use prost::Message as _;
@@ -93,6 +94,15 @@ pub(crate) fn cluster_id(bytes: &[u8]) -> Option<ClusterId> {
         .map(ClusterId)
 }
 
+/// The formats of the log that another node says it reads; `None` if it does not say.
+pub(crate) fn formats(min: u32, max: u32) -> Option<Formats> {
+    let newest = u8::try_from(max).unwrap_or(u8::MAX);
+    match u8::try_from(min) {
+        Ok(oldest) if oldest >= FIRST && oldest <= newest => Some(Formats { oldest, newest }),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn member(peer: &Peer) -> Member {
     Member {
         node_id: peer.node_id,
@@ -110,6 +120,22 @@ fn peer(member: Member) -> Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn formats_are_those_that_were_said() {
+        let check = |min, max, expected: Option<(u8, u8)>| {
+            let said = formats(min, max).map(|said| (said.oldest, said.newest));
+            assert_eq!(said, expected, "{min} to {max}");
+        };
+        check(1, 2, Some((1, 2)));
+        check(3, 3, Some((3, 3)));
+        check(1, 1000, Some((1, 255)));
+        // An older version does not say.
+        check(0, 0, None);
+        check(0, 2, None);
+        check(3, 2, None);
+        check(256, 300, None);
+    }
 
     #[test]
     fn who_asks_and_who_is_meant_is_read_back() {

@@ -42,6 +42,9 @@ pub struct Open {
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
     pub disk: Arc<dyn FreeSpace>,
+    /// The formats of the log that the program reads: [`Formats::OWN`], unless another version is to
+    /// be played.
+    pub formats: Formats,
 }
 
 /// An opened data directory: its state can be read, nothing is applied yet.
@@ -86,20 +89,17 @@ pub enum StartError {
 impl Replica {
     /// Opens the directory, or makes it. It reads and verifies files, so it blocks.
     pub fn open(open: Open) -> Result<Self, OpenError> {
-        Self::open_with(open, Formats::OWN, &Failpoints::default())
+        Self::open_with(open, &Failpoints::default())
     }
 
-    pub(crate) fn open_with(
-        open: Open,
-        formats: Formats,
-        failpoints: &Failpoints,
-    ) -> Result<Self, OpenError> {
+    pub(crate) fn open_with(open: Open, failpoints: &Failpoints) -> Result<Self, OpenError> {
         let Open {
             dir,
             settings,
             clock,
             observer,
             disk,
+            formats,
         } = open;
         settings.validate()?;
         let dir = DataDir::open(&dir, settings.expected_cluster_id)?;

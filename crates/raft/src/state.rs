@@ -637,6 +637,8 @@ pub(crate) struct Ready {
     pub(crate) position: u64,
     /// Of the rows that are there.
     pub(crate) state_hash: String,
+    /// That the log goes on in.
+    pub(crate) log_format: u8,
 }
 
 /// Makes the copy of a state at `path`, which nobody uses, one that a new cluster begins with: it has
@@ -692,6 +694,7 @@ pub(crate) fn make_restored(
     Ok(Ready {
         position: applied.position(),
         state_hash: digest.to_string(),
+        log_format: log_format(&store)?,
     })
 }
 
@@ -735,8 +738,7 @@ pub(crate) fn check_owner(store: &Store, expected: ClusterId) -> Result<(), Open
 
 /// Refuses a state whose log is written in a format that this program does not read.
 pub(crate) fn check_format(store: &Store, formats: Formats) -> Result<u8, OpenError> {
-    let format = memorygate_core::state::format(&Rows::new(store, None))
-        .map_err(|error| OpenError::corrupt(store.path(), error))?;
+    let format = log_format(store)?;
     if formats.reads(format) {
         return Ok(format);
     }
@@ -745,6 +747,11 @@ pub(crate) fn check_format(store: &Store, formats: Formats) -> Result<u8, OpenEr
         format,
         formats,
     })
+}
+
+fn log_format(store: &Store) -> Result<u8, OpenError> {
+    memorygate_core::state::format(&Rows::new(store, None))
+        .map_err(|error| OpenError::corrupt(store.path(), error))
 }
 
 /// Tables never change, so they can be shared; everything else is copied.

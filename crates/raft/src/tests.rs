@@ -116,8 +116,9 @@ impl Bench {
             clock: Arc::new(move || TimeMs(now.load(Ordering::SeqCst))),
             observer: Arc::new(NoObserver),
             disk: self.room.clone(),
+            formats: self.formats,
         };
-        Replica::open_with(open, self.formats, &self.failpoints)
+        Replica::open_with(open, &self.failpoints)
     }
 
     pub(crate) async fn start(&self) -> Handle {

@@ -11,6 +11,7 @@ use std::{
 use memorygate_core::{
     command::{Command, Learn, learn::Experience},
     embedding::{DIMENSION, Embedding},
+    format::Formats,
     name::{Domain, Namespace},
     scope::Scope,
     time::TimeMs,
@@ -41,6 +42,7 @@ fn open(dir: &Path) -> Replica {
         clock: Arc::new(|| TimeMs(1)),
         observer: Arc::new(NoObserver),
         disk: Arc::new(Statvfs),
+        formats: Formats::OWN,
     });
     opened.unwrap()
 }

@@ -11,7 +11,7 @@ use super::Cluster;
 use crate::{
     deadline::Deadline,
     error::{Error, Outcome},
-    peer::cluster_id,
+    peer::{cluster_id, formats},
 };
 
 /// What to change.
@@ -105,6 +105,9 @@ impl Cluster {
         let reason = match cluster_id(&there.cluster_id) {
             Some(cluster_id) if cluster_id == here => {
                 let node_id = there.node_id;
+                if let Some(formats) = formats(there.log_format_min, there.log_format_max) {
+                    self.backend.raft.note_formats(node_id, formats);
+                }
                 return Ok(Peer { node_id, address });
             }
             Some(other) => format!(

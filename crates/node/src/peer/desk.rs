@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future, stream::BoxStream};
+use memorygate_core::format::Formats;
 use memorygate_proto::{
     peer::{
         AlarmRequest, AlarmResponse, CallRequest, CallResponse, CallsRequest, CallsResponse,
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 use super::{
     Envelope, MESSAGE_BYTES_MAX,
     bundles::{CALLS_MAX, bundled},
+    formats,
     links::Links,
     member, peer,
 };
@@ -67,6 +69,8 @@ pub struct Standing {
     pub founders: Vec<Peer>,
     /// The addresses that it was told to form a cluster of, sorted.
     pub peers: Vec<String>,
+    /// The formats of the log that it reads.
+    pub formats: Formats,
 }
 
 /// Answers other nodes from the first moment: who this is, and when it has started, everything.
@@ -250,6 +254,8 @@ impl peer_server::Peer for Service {
                 .map(|known| member(&known.peer))
                 .collect(),
             peers: standing.peers,
+            log_format_min: standing.formats.oldest.into(),
+            log_format_max: standing.formats.newest.into(),
         }))
     }
 
@@ -305,6 +311,9 @@ impl peer_server::Peer for Service {
                 "{} is answered by node {:x}, not by {:x}: give each node an address of its own",
                 new.address, there.node_id, new.node_id
             )));
+        }
+        if let Some(formats) = formats(there.log_format_min, there.log_format_max) {
+            replica.note_formats(there.node_id, formats);
         }
         let (node_id, address) = (new.node_id, new.address.clone());
         let before = replica.membership();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use memorygate_core::format::Formats;
 use memorygate_node::{node::Node, settings::Settings};
 use memorygate_proto::{
     peer::{
@@ -43,6 +44,8 @@ pub struct Cluster {
     pub grpc: Vec<String>,
     pub nodes: Vec<Option<Node>>,
     pub disks: Vec<Disk>,
+    /// The formats of the log that each node's program reads.
+    pub formats: Vec<Formats>,
     pub clock: Clock,
     adjust: fn(&mut Settings),
 }
@@ -66,6 +69,7 @@ impl Cluster {
             grpc,
             nodes: (0..count).map(|_| None).collect(),
             disks: (0..count).map(|_| Disk::empty()).collect(),
+            formats: vec![Formats::OWN; count],
             clock: Clock::at(NOW_MS),
             adjust: |_| (),
         }
@@ -78,10 +82,22 @@ impl Cluster {
     pub async fn formed_with(count: usize, adjust: fn(&mut Settings)) -> Self {
         let mut cluster = Self::new(count);
         cluster.adjust = adjust;
-        let starting = join_all((0..count).map(|at| cluster.node(at))).await;
-        cluster.nodes = starting.into_iter().map(Some).collect();
-        cluster.leader().await;
+        cluster.form().await;
         cluster
+    }
+
+    /// A cluster of programs that read these formats of the log.
+    pub async fn formed_of(formats: &[Formats]) -> Self {
+        let mut cluster = Self::new(formats.len());
+        cluster.formats = formats.to_vec();
+        cluster.form().await;
+        cluster
+    }
+
+    async fn form(&mut self) {
+        let starting = join_all((0..self.nodes.len()).map(|at| self.node(at))).await;
+        self.nodes = starting.into_iter().map(Some).collect();
+        self.leader().await;
     }
 
     pub fn data(&self, at: usize) -> PathBuf {
@@ -92,6 +108,7 @@ impl Cluster {
         let mut start = start(&self.data(at), &self.peers[at], &self.peers);
         start.settings.server.grpc_address = self.grpc[at].parse().unwrap();
         start.disk = self.disks[at].clone();
+        start.formats = self.formats[at];
         start.clock = self.clock.clone();
         (self.adjust)(&mut start.settings);
         start

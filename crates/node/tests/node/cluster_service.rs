@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
+use memorygate_core::format::Formats;
 use memorygate_proto::v1::{
     ChangeMemberRequest, GetRequest, ListAlarmsRequest, ListRequest, MembersRequest,
     MembersResponse, NewMember, RecallRequest, ReplaceMember, Role, StatsRequest, StatusRequest,
@@ -16,19 +17,19 @@ use crate::{
     server::{Server, a_moment, ask, contents, failure},
 };
 
-async fn members(operator: &mut Operator) -> MembersResponse {
+pub async fn members(operator: &mut Operator) -> MembersResponse {
     let members = operator.members(MembersRequest {}).await.unwrap();
     members.into_inner()
 }
 
-async fn change(operator: &mut Operator, change: Change) -> Result<MembersResponse, Status> {
+pub async fn change(operator: &mut Operator, change: Change) -> Result<MembersResponse, Status> {
     let request = ChangeMemberRequest {
         change: Some(change),
     };
     Ok(operator.change_member(request).await?.into_inner())
 }
 
-fn add(address: &str) -> Change {
+pub fn add(address: &str) -> Change {
     Change::Add(NewMember {
         peer_address: address.to_owned(),
     })
@@ -88,7 +89,7 @@ async fn every_node_knows_the_members_and_where_they_stand() {
         assert!(status.is_writable);
         assert!(status.alarms.is_empty());
         assert_eq!(status.cluster_id, known.cluster_id);
-        assert!(status.log_format > 0);
+        assert!(Formats::OWN.reads(u8::try_from(status.log_format).unwrap()));
         for member in &status.members {
             assert_eq!(member.unreachable, "");
             let is_leader = member.member.as_ref().unwrap().is_leader;
@@ -100,6 +101,9 @@ async fn every_node_knows_the_members_and_where_they_stand() {
             assert_eq!(member.role(), role);
             assert!(member.last_log > 0 && member.term == known.term);
             assert_eq!(member.server_version, env!("CARGO_PKG_VERSION"));
+            let reads = (member.log_format_min, member.log_format_max);
+            let own = (Formats::OWN.oldest.into(), Formats::OWN.newest.into());
+            assert_eq!(reads, own);
             assert_eq!(member.clock_offset_ms.abs() / 1000, 0);
             assert!(member.started_at.is_some());
         }

@@ -35,4 +35,5 @@ mod privacy;
 mod recalling;
 mod restart;
 mod server;
+mod upgrade;
 mod wire;

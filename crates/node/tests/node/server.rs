@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use memorygate_core::{embedding::Embedder, time::TimeMs};
+use memorygate_core::{embedding::Embedder, format::Formats, time::TimeMs};
 use memorygate_index::embed::stub::Stub;
 use memorygate_node::{node::Node, settings::Settings};
 use memorygate_proto::v1::{
@@ -62,6 +62,8 @@ pub struct Start {
     pub clock: Clock,
     pub embedder: Arc<dyn Embedder>,
     pub disk: Disk,
+    /// Those that the program reads.
+    pub formats: Formats,
 }
 
 impl Start {
@@ -78,6 +80,7 @@ impl Start {
             clock: Clock::at(NOW_MS),
             embedder: Arc::new(Stub),
             disk: Disk::empty(),
+            formats: Formats::OWN,
         }
     }
 
@@ -87,9 +90,10 @@ impl Start {
             clock,
             embedder,
             disk,
+            formats,
         } = self;
         let now = move || TimeMs(clock.0.load(Ordering::SeqCst));
-        Node::start_with_disk(settings, embedder, Arc::new(now), Arc::new(disk)).await
+        Node::start_with(settings, embedder, Arc::new(now), Arc::new(disk), formats).await
     }
 }
 

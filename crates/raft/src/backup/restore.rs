@@ -18,6 +18,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memorygate_core::format::Formats;
+
 use super::{CHUNK_BYTES, Manifest, Part, ReadError, read};
 use crate::{
     dir::{self, ClusterId, Identity, OpenError},
@@ -71,6 +73,11 @@ pub enum RestoreError {
     OtherState { actual: String, expected: String },
     #[error("snapshot holds the state after position {actual}, its manifest says {expected}")]
     OtherPosition { actual: u64, expected: u64 },
+    #[error(
+        "snapshot is of a cluster that writes its log in format {format}, this program reads \
+         {formats}: restore it with a version that reads that"
+    )]
+    LogFormat { format: u8, formats: Formats },
     #[error(transparent)]
     Open(#[from] OpenError),
 }
@@ -78,12 +85,13 @@ pub enum RestoreError {
 /// Restores the snapshot file that `from` reads. The whole of it is verified before anything of it is
 /// installed. It blocks; killed half-way, it can be run again.
 pub fn restore(from: &mut dyn Read, to: &Restore<'_>) -> Result<Restored, RestoreError> {
-    restore_with(from, to, &Failpoints::default())
+    restore_with(from, to, Formats::OWN, &Failpoints::default())
 }
 
 pub(crate) fn restore_with(
     from: &mut dyn Read,
     to: &Restore<'_>,
+    formats: Formats,
     failpoints: &Failpoints,
 ) -> Result<Restored, RestoreError> {
     let path = to.dir;
@@ -93,7 +101,7 @@ pub(crate) fn restore_with(
     // Another restore may have come first.
     refuse_used(path)?;
     let staging = path.join(dir::RESTORING);
-    let staged = stage(from, to, &staging, failpoints);
+    let staged = stage(from, to, &staging, formats, failpoints);
     let (identity, manifest) = match staged {
         Ok(staged) => staged,
         Err(error) => {
@@ -127,6 +135,7 @@ fn stage(
     from: &mut dyn Read,
     to: &Restore<'_>,
     staging: &Path,
+    formats: Formats,
     failpoints: &Failpoints,
 ) -> Result<(Identity, Manifest), RestoreError> {
     let installed = to.dir.join(dir::group_name());
@@ -174,6 +183,13 @@ fn stage(
         return Err(RestoreError::OtherState {
             actual: found.state_hash,
             expected: manifest.state_hash,
+        });
+    }
+    // The new cluster goes on in the format of the old one, which is in the rows.
+    if !formats.reads(found.log_format) {
+        return Err(RestoreError::LogFormat {
+            format: found.log_format,
+            formats,
         });
     }
     durable::sync_tree(&parts)

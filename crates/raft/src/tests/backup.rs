@@ -9,11 +9,15 @@ use std::{
     },
 };
 
-use memorygate_core::{state::Read as _, time::TimeMs};
+use memorygate_core::{
+    format::{FIRST, Formats, NEXT},
+    state::Read as _,
+    time::TimeMs,
+};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-use super::{Bench, Room, Told, begin, copy_tree, learn, learn_in, run};
+use super::{Bench, Room, Told, begin, cluster::eventually, copy_tree, learn, learn_in, run};
 use crate::{
     BarrierError, ClusterId, Handle, OpenError, Statvfs,
     backup::{
@@ -314,6 +318,48 @@ fn a_restore_is_refused_before_it_changes_anything() {
 /// Killed at any step, a restore leaves a directory that is refused, or one that is whole; and it can
 /// be run again until it is.
 #[test]
+fn a_snapshot_is_restored_by_a_program_that_reads_its_log_format() {
+    let formats = |newest| Formats {
+        oldest: FIRST,
+        newest,
+    };
+    let mut bench = Bench::new();
+    bench.formats = formats(NEXT);
+    run(async {
+        let handle = bench.start().await;
+        let raised = || (handle.format() == NEXT).then_some(());
+        eventually("the next format", raised).await;
+        handle.propose(learn("in it"), None).await.unwrap();
+        let bytes = file(&handle).await;
+        handle.shutdown().await;
+        let mut to = Bench::new();
+        let wanted = Restore {
+            dir: &to.path,
+            expected: None,
+            disk: &Statvfs,
+        };
+        let restored_by = |newest| {
+            let failpoints = Failpoints::default();
+            restore_with(&mut &*bytes, &wanted, formats(newest), &failpoints)
+        };
+        let refused = restored_by(FIRST).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "snapshot is of a cluster that writes its log in format 2, this program reads 1 to 1: \
+             restore it with a version that reads that"
+        );
+        assert_eq!(names(&to.path), ["lock"]);
+        let Restored { manifest, .. } = restored_by(NEXT).unwrap();
+        to.formats = formats(NEXT);
+        let handle = to.start().await;
+        assert_eq!(handle.format(), NEXT);
+        let digest = handle.state().snapshot().digest();
+        assert_eq!(digest.to_string(), manifest.state_hash);
+        handle.shutdown().await;
+    });
+}
+
+#[test]
 fn a_restore_that_was_killed_is_refused_until_it_is_done_again() {
     let small = small();
     let dir = tempfile::tempdir().unwrap();
@@ -334,7 +380,7 @@ fn a_restore_that_was_killed_is_refused_until_it_is_done_again() {
         expected: None,
         disk: &Statvfs,
     };
-    restore_with(&mut &*small.bytes, &wanted, &failpoints).unwrap();
+    restore_with(&mut &*small.bytes, &wanted, Formats::OWN, &failpoints).unwrap();
     let images = images.lock().unwrap();
     assert_eq!(images.len(), 5);
     for (step, image) in images.iter() {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use memorygate_core::format::{FIRST, Formats, NEXT};
+use memorygate_core::{
+    format::{FIRST, Formats, NEXT},
+    state::{Read as _, RowKey},
+};
 use tokio::time::sleep;
 
 use super::{
@@ -143,6 +146,23 @@ fn a_program_that_does_not_read_the_format_neither_starts_nor_becomes_a_member()
         let add = MemberChange::Add(peer_of(new_id));
         asked.change_members(add).await.unwrap();
         nodes.agree().await;
+        nodes.shutdown().await;
+    });
+}
+
+/// A state that has only ever been in the first format has no row about it: its hash is what it was
+/// before there were others.
+#[test]
+fn the_first_format_is_not_written_down() {
+    run(async {
+        let nodes = Nodes::form_of(&[OLD; 3], &settings()).await;
+        nodes.leader().await;
+        announce_for_a_while(&nodes).await;
+        nodes.agree().await;
+        for node in nodes.running() {
+            let state = node.state().snapshot();
+            assert_eq!(state.get(&RowKey::Format).unwrap(), None);
+        }
         nodes.shutdown().await;
     });
 }
