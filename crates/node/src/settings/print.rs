@@ -129,6 +129,7 @@ mod tests {
         "cluster.advertise",
         "cluster.listen",
         "raft.expected_cluster_id",
+        "server.advertise",
     ];
 
     #[test]

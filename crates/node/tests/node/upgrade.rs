@@ -1,5 +1,7 @@
 //! Versions that read different formats of the log, in one cluster.
 
+use std::net::TcpListener;
+
 use memorygate_core::format::{FIRST, Formats, NEXT};
 use memorygate_proto::v1::{StatusRequest, StatusResponse};
 
@@ -85,6 +87,8 @@ async fn nodes_are_upgraded_one_by_one_under_writes() {
         text.contains("writes its log in format 2, this program reads 1 to 1: start a version"),
         "{text}"
     );
+    let address = &cluster.peers[0];
+    eventually("a free address", || TcpListener::bind(address).ok()).await;
     cluster.formats[0] = NEW;
     cluster.restart(0).await;
     cluster.agree().await;
