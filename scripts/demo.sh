@@ -160,6 +160,8 @@ bold "5. The killed node starts again, catches up, and every node has everything
 start "$killed"
 ready "$killed"
 for node in 1 2 3; do
+    # Answered when this node has all that was acknowledged before.
+    at "$node" stats --linearizable >/dev/null
     at "$node" --everything export "$work/export-$node.jsonl"
 done
 python3 - "$work" <<'CHECK'
