@@ -489,9 +489,12 @@ fn addresses(nodes: usize, namespaces: Option<&Namespaces>) -> anyhow::Result<Ve
             })
             .collect());
     }
-    // All are bound at once, so that no two are the same.
+    // All are bound at once, so that no two are the same; on a host of their own, so that no
+    // connection of another process takes the port of a node that is down.
+    let [a, b, c] = rand::random::<[u8; 3]>().map(|byte| byte.clamp(1, 254));
+    let host = Ipv4Addr::new(127, a, b, c);
     let listeners: Vec<TcpListener> = (0..nodes * 3)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .map(|_| TcpListener::bind((host, 0)))
         .collect::<Result<_, _>>()
         .context("find free ports")?;
     let ports: Vec<SocketAddr> = listeners

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -52,8 +52,10 @@ pub struct Cluster {
 
 /// Addresses that nothing listens on now.
 pub fn addresses(count: usize) -> Vec<String> {
+    // On a host of their own, so that no connection takes the port of a node that is down.
+    let [a, b, c] = rand::random::<[u8; 3]>().map(|byte| byte.clamp(1, 254));
     let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .map(|_| TcpListener::bind((Ipv4Addr::new(127, a, b, c), 0)).unwrap())
         .collect();
     let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
     listeners.iter().map(address).collect()
