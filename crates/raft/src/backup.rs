@@ -15,7 +15,7 @@
 //! every byte is under a digest, and there is one way to read it.
 //!
 //! It holds no vote and no log, and nothing of a node's identity counts: whoever restores it begins a
-//! new cluster, see [`restore`].
+//! new cluster, see [`restore()`].
 
 mod manifest;
 pub mod read;
