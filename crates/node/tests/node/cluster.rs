@@ -209,8 +209,9 @@ pub fn start(dir: &Path, own: &str, peers: &[String]) -> Start {
     start.settings.cluster.listen = Some(own.parse().unwrap());
     start.settings.cluster.peers = peers.join(",").parse().unwrap();
     start.settings.raft.heartbeat_ms = 100;
-    start.settings.raft.election_timeout_min_ms = 600;
-    start.settings.raft.election_timeout_max_ms = 1_200;
+    // Many tests share two cores: a leader that is late for a moment must not lose its place.
+    start.settings.raft.election_timeout_min_ms = 1_500;
+    start.settings.raft.election_timeout_max_ms = 2_500;
     start
 }
 
