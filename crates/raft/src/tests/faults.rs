@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use memorygate_core::format::Formats;
 use openraft::{EntryPayload, RaftLogReader as _, storage::RaftLogStorage as _};
 
 use super::{Bench, Told, begin, learn, run};
@@ -460,8 +461,11 @@ fn a_command_of_a_newer_version_stops_the_node_and_is_not_skipped() {
         let error = state.apply(&[entry(1, &[9, 9])]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "log entry 1: command has format version 9, this program reads 1: start a version of \
-             the program that is at least as new as the data"
+            format!(
+                "log entry 1: command has format 9, this program reads {}: start a version of the \
+                 program that is at least as new as the data",
+                Formats::OWN
+            )
         );
         assert_eq!(state.applied(), 0);
         assert_eq!(
