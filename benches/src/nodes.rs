@@ -69,6 +69,10 @@ impl Nodes {
         try_join_all(waiting).await.map(drop)
     }
 
+    pub(crate) fn into_servers(self) -> Vec<Server> {
+        self.servers
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.servers.len()
     }

@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use memorygate_proto::v1;
 use tonic::{Status, transport::Channel};
 
 use super::{ELECTION_TIMEOUT_MS, HEARTBEAT_MS, NODES, Reading, Written, values::Value};
-use crate::{
-    options::Options,
-    rpc,
-    server::{Server, free_address},
-};
+use crate::{nodes::Nodes, options::Options, rpc, server::Server};
 
 /// Where everything is learned.
 pub(crate) const NAMESPACE: &str = "bench";
@@ -29,31 +25,15 @@ pub(crate) struct MemoryGate {
 impl MemoryGate {
     /// Three nodes that have formed a cluster and are ready.
     pub(crate) async fn start(options: &Options, more: &[(&str, &str)]) -> anyhow::Result<Self> {
-        ensure!(
-            options.endpoint.is_none(),
-            "this bench starts a cluster of its own: leave --endpoint out"
-        );
-        let addresses: Vec<String> = (0..NODES)
-            .map(|_| free_address().map(|address| address.to_string()))
-            .collect::<anyhow::Result<_>>()?;
-        let peers = addresses.join(",");
         let (heartbeat, timeout) = (HEARTBEAT_MS.to_string(), ELECTION_TIMEOUT_MS.to_string());
-        let mut nodes = Vec::with_capacity(NODES);
-        for address in &addresses {
-            let mut settings = vec![
-                ("cluster.listen", address.as_str()),
-                ("cluster.peers", peers.as_str()),
-                ("raft.heartbeat_ms", heartbeat.as_str()),
-                ("raft.election_timeout_min_ms", timeout.as_str()),
-            ];
-            settings.extend_from_slice(more);
-            let mut node = Server::prepare(options, &settings)?;
-            node.spawn()?;
-            nodes.push(node);
-        }
-        for node in &mut nodes {
-            node.wait_ready().await.context("form a cluster")?;
-        }
+        let mut settings = vec![
+            ("raft.heartbeat_ms", heartbeat.as_str()),
+            ("raft.election_timeout_min_ms", timeout.as_str()),
+        ];
+        settings.extend_from_slice(more);
+        let nodes = Nodes::start(options, NODES, &settings)
+            .await?
+            .into_servers();
         let cluster = Self { nodes };
         let started = Instant::now();
         while cluster.leader().await.is_none() {

@@ -218,8 +218,8 @@ impl From<ProposeError> for Error {
             ProposeError::NotLeader { leader } => Self::NotLeader {
                 leader: leader.map(|peer| peer.address),
             },
-            error @ ProposeError::NoQuorum { .. } => Self::NotReady {
-                reason: error.to_string(),
+            ProposeError::NoQuorum { waited_ms } => Self::NoQuorum {
+                reason: format!("none was in {waited_ms} ms"),
             },
             ProposeError::Overloaded {
                 in_flight,

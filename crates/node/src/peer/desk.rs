@@ -334,45 +334,38 @@ impl peer_server::Peer for Service {
                         ),
                     }));
                 }
-                warn!(
-                    address = new.address,
-                    old = format!("{:x}", lost.peer.node_id),
-                    new = format!("{:x}", new.node_id),
-                    "a member has lost its data directory and is replaced"
-                );
                 MemberChange::Replace {
                     old: lost.peer.node_id,
                     new,
                 }
             }
-            None => {
-                info!(
-                    address = new.address,
-                    node = format!("{:x}", new.node_id),
-                    "a node joins as a learner"
-                );
-                MemberChange::Add(new)
-            }
+            None => MemberChange::Add(new),
         };
         let changed = replica.change_members(change).await;
+        // It asks until it has what it came for, so what has not changed is not told again.
+        if changed.is_ok() && before.get(node_id).is_none() {
+            let node = format!("{node_id:x}");
+            match lost {
+                Some(lost) => {
+                    let old = format!("{:x}", lost.peer.node_id);
+                    warn!(
+                        address,
+                        old,
+                        new = node,
+                        "a member that lost its data is replaced"
+                    );
+                }
+                None => info!(address, node, "a node joins as a learner"),
+            }
+        }
         // Whoever was named to form the cluster votes in it, though it came later. As long as it has
         // not caught up it is refused, and asks again.
         let is_named = self.0.lock().peers.contains(&address);
         let changed = match changed {
-            Ok(members) if is_named => match members.get(node_id) {
-                Some(new) if new.is_voter => Ok(members),
-                // A vote for one that has nothing yet would stop the cluster until it has.
-                Some(new) if new.matched.unwrap_or(0) > 0 => {
-                    let promote = MemberChange::Promote { node_id };
-                    replica.change_members(promote).await
-                }
-                Some(_) | None => {
-                    return Ok(Response::new(JoinResponse {
-                        is_member: false,
-                        reason: "it follows, and votes once it has caught up".to_owned(),
-                    }));
-                }
-            },
+            Ok(members) if is_named && !members.get(node_id).is_some_and(|new| new.is_voter) => {
+                let promote = MemberChange::Promote { node_id };
+                replica.change_members(promote).await
+            }
             changed => changed,
         };
         Ok(Response::new(match changed {

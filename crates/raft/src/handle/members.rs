@@ -299,10 +299,7 @@ impl Handle {
                 if member.is_voter {
                     return Err(MemberError::Voter { node_id });
                 }
-                let behind = self.lag(node_id);
-                if behind > LAG_MAX {
-                    return Err(MemberError::Lagging { node_id, behind });
-                }
+                self.check_caught_up(node_id)?;
                 let promote = ChangeMembers::AddVoterIds([node_id].into());
                 self.commit(promote, true).await?;
             }
@@ -356,16 +353,9 @@ impl Handle {
             return self.commit(remove, false).await;
         }
         let deadline = Instant::now() + CAUGHT_UP_WITHIN;
-        loop {
-            let behind = self.lag(new.node_id);
-            if behind <= LAG_MAX {
-                break;
-            }
+        while let Err(lagging) = self.check_caught_up(new.node_id) {
             if Instant::now() >= deadline {
-                return Err(MemberError::Lagging {
-                    node_id: new.node_id,
-                    behind,
-                });
+                return Err(lagging);
             }
             sleep(LOOK_EVERY).await;
         }
@@ -384,14 +374,20 @@ impl Handle {
         self.commit(ChangeMembers::AddNodes(nodes), true).await
     }
 
-    /// Entries that a member lacks, as far as the leader knows.
-    fn lag(&self, node_id: u64) -> u64 {
+    /// Whether a member may vote, as far as the leader knows. One that is not seen to hold anything
+    /// has not caught up however short the log is: with its vote, nothing might be committed until it
+    /// answers.
+    fn check_caught_up(&self, node_id: u64) -> Result<(), MemberError> {
         let membership = self.membership();
         let matched = membership
             .get(node_id)
             .and_then(|member| member.matched)
             .unwrap_or(0);
-        self.metrics().last_log.saturating_sub(matched)
+        let behind = self.metrics().last_log.saturating_sub(matched);
+        if matched > 0 && behind <= LAG_MAX {
+            return Ok(());
+        }
+        Err(MemberError::Lagging { node_id, behind })
     }
 
     async fn commit(
