@@ -1,5 +1,5 @@
-//! Snapshot files of this node: made beside its traffic, kept in a directory, taken on schedule by the
-//! leader, and old ones let go of.
+//! Snapshot files of this node: made beside its traffic, kept in a directory or an object store, taken on
+//! schedule by the leader, and old ones let go of.
 //!
 //! ```text
 //! replica's snapshot ─▶ one file (raft: backup) ─▶ Store ─▶ read back whole ─▶ old ones removed
@@ -15,15 +15,19 @@ pub mod store;
 
 use std::{path::Path, sync::Arc};
 
+use futures::{StreamExt as _, stream};
 use memorygate_raft::{
     FreeSpace, SnapshotError,
     backup::{Backup, Manifest, ReadError, SaveError},
 };
 use tokio::sync::Mutex;
 
-use self::store::Store;
+use self::store::{Store, objects::Access};
 pub use self::{name::FileName, schedule::run};
 use crate::{backend::Backend, settings};
+
+/// Files of a list that are looked into at once, at most.
+const PEEKS_MAX: usize = 8;
 
 /// The snapshot files of a node.
 pub struct Backups {
@@ -47,7 +51,7 @@ pub struct Described {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "this node has no backup store: set backup.store to a directory, or have one sent by `mgctl snapshot save`"
+        "this node has no backup store: set backup.store to a directory or s3://BUCKET/PREFIX, or have one sent by `mgctl snapshot save`"
     )]
     NoStore,
     #[error("{0:?} is not the name of a snapshot file")]
@@ -75,16 +79,22 @@ pub enum Error {
 }
 
 impl Backups {
-    /// The settings' store.
+    /// The settings' store. The environment has the keys of an object store (`AWS_…`).
     pub fn new(
         settings: &settings::Backup,
         data_dir: &Path,
         reserve_bytes: u64,
         disk: Arc<dyn FreeSpace>,
+        environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
+        let access = Access {
+            endpoint: settings.s3_endpoint.clone(),
+            region: settings.s3_region.clone(),
+            allow_http: settings.s3_allow_http,
+        };
         let store = match settings.store.as_str() {
             "" => None,
-            location => Some(Store::open(location)?),
+            location => Some(Store::open(location, &access, environment)?),
         };
         if let Some(store) = &store {
             store.check_apart(data_dir)?;
@@ -115,6 +125,14 @@ impl Backups {
         let (name, backup) = self.make(backend).await?;
         store.put(&name, &backup, &self.disk).await?;
         let manifest = store.verify(&name).await?;
+        if manifest != *backup.manifest() {
+            return Err(Error::Read {
+                name: name.to_string(),
+                source: ReadError::Damaged {
+                    reason: "it is not the one that was written".to_owned(),
+                },
+            });
+        }
         Ok(Described {
             bytes: manifest.file_bytes(),
             name,
@@ -127,8 +145,12 @@ impl Backups {
     pub async fn list(&self) -> Result<(Vec<Described>, Vec<Error>), Error> {
         let store = self.store()?;
         let (mut files, mut unreadable) = (Vec::new(), Vec::new());
-        for listed in store.list().await? {
-            match store.peek(&listed.name).await {
+        let listed = stream::iter(store.list().await?);
+        let mut peeked = listed
+            .map(|listed| async move { (listed.clone(), store.peek(&listed.name).await) })
+            .buffered(PEEKS_MAX);
+        while let Some((listed, peeked)) = peeked.next().await {
+            match peeked {
                 Ok(manifest) => files.push(Described {
                     name: listed.name,
                     manifest,

@@ -7,6 +7,7 @@ mod recover;
 mod restore;
 mod serve;
 mod snapshot;
+mod source;
 
 use std::{
     ffi::OsString,
@@ -68,6 +69,7 @@ enum Verb {
     /// Restores a snapshot file into an empty data directory, which begins a new cluster.
     #[command(after_help = "Examples:\n  \
         memorygate restore --from monday.snapshot --data-dir /var/lib/memorygate\n  \
+        memorygate restore --from s3://bucket/prefix/NAME.snapshot --data-dir /var/lib/memorygate\n  \
         memorygate serve --data-dir /var/lib/memorygate\n\n\
         A cluster of three: restore on one node, then start all three with the same --peers, the other \
         two with empty data directories.")]

@@ -102,17 +102,20 @@ impl Node {
         embedder: Arc<dyn Embedder>,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
-        Self::start_with(settings, embedder, clock, Arc::new(Statvfs), Formats::OWN).await
+        let disk = Arc::new(Statvfs);
+        let environment = environment();
+        Self::start_with(settings, embedder, clock, disk, Formats::OWN, environment).await
     }
 
-    /// As [`Node::start`], with a given answer to how much room the disk has, and as a version of the
-    /// program that reads these formats of the log.
+    /// As [`Node::start`], with a given answer to how much room the disk has, as a version of the
+    /// program that reads these formats of the log, and with these variables in its environment.
     pub async fn start_with(
         settings: Settings,
         embedder: Arc<dyn Embedder>,
         clock: Arc<dyn Clock>,
         disk: Arc<dyn FreeSpace>,
         formats: Formats,
+        environment: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
         settings.check().context("check settings")?;
         let backups = Backups::new(
@@ -120,6 +123,7 @@ impl Node {
             &expand_home(&settings.data.dir),
             settings.raft.disk_reserve_bytes,
             disk.clone(),
+            environment,
         )
         .context("open backup store")?;
         let metrics = Arc::new(Metrics::new());
@@ -315,6 +319,12 @@ impl Node {
         let _ = self.stop_http.send(());
         let _ = self.http.await;
     }
+}
+
+/// The variables of this process, as far as they are text. Object stores are reached as they say.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 async fn bind(address: &Address) -> anyhow::Result<TcpListener> {

@@ -175,6 +175,9 @@ impl Default for Index {
 #[serde(default, deny_unknown_fields)]
 pub struct Backup {
     pub store: String,
+    pub s3_endpoint: String,
+    pub s3_region: String,
+    pub s3_allow_http: bool,
     pub interval_s: u64,
     pub keep: usize,
 }
@@ -183,6 +186,9 @@ impl Default for Backup {
     fn default() -> Self {
         Self {
             store: String::new(),
+            s3_endpoint: String::new(),
+            s3_region: String::new(),
+            s3_allow_http: false,
             interval_s: 0,
             keep: 7,
         }
@@ -408,7 +414,7 @@ impl Settings {
             return Err(Invalid {
                 key: "backup.store".to_owned(),
                 actual: "empty".to_owned(),
-                expected: "a directory, since backup.interval_s is set".to_owned(),
+                expected: "a directory or an s3:// URL, since backup.interval_s is set".to_owned(),
             });
         }
         if self.cluster.listen.is_none() && !self.cluster.peers.is_empty() {

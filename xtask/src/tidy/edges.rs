@@ -63,6 +63,11 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
         "only the node serves",
     ),
     (
+        &["object_store", "reqwest"],
+        &[NODE],
+        "snapshots leave by one way, which no key is told on",
+    ),
+    (
         &["tonic", "tonic-prost", "prost", "prost-types"],
         &[PROTO, NODE, CLIENT, BENCH, JEPSEN],
         "the wire ends where the node converts its messages",

@@ -1,6 +1,6 @@
 //! `memorygate restore`: a data directory, and with it a new cluster, from a snapshot file.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,12 +13,13 @@ use serde_json::json;
 use super::{
     print,
     snapshot::{self, Output, OutputArguments},
+    source::{S3Arguments, Source},
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The snapshot file.
-    #[arg(long, value_name = "FILE")]
+    /// The snapshot file, or s3://BUCKET/KEY of one in an object store.
+    #[arg(long, value_name = "FILE|URL")]
     from: PathBuf,
     /// Where to: an empty directory, or one that is not there yet.
     #[arg(long, value_name = "DIR")]
@@ -26,6 +27,8 @@ pub(super) struct Arguments {
     /// Refuse a snapshot that is not of this cluster.
     #[arg(long, value_name = "ID")]
     cluster_id: Option<ClusterId>,
+    #[command(flatten)]
+    s3: S3Arguments,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -35,15 +38,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         from,
         data_dir,
         cluster_id,
+        s3,
         output,
     } = arguments;
-    let file = File::open(from).with_context(|| format!("open {}", from.display()))?;
+    let mut source = Source::open(from, s3)?;
     let to = Restore {
         dir: data_dir,
         expected: *cluster_id,
         disk: &Statvfs,
     };
-    let restored = restore(&mut BufReader::new(file), &to);
+    let restored = restore(&mut source, &to);
     let restored = restored.with_context(|| format!("restore {}", from.display()))?;
     let Restored { identity, manifest } = restored;
     let node_id = format!("{:016x}", identity.node_id);

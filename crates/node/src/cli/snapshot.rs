@@ -1,13 +1,16 @@
 //! `memorygate snapshot`: what a snapshot file holds, and whether every byte of it is right.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use memorygate_raft::backup::{self, Manifest, read};
 use serde_json::json;
 
-use super::print;
+use super::{
+    print,
+    source::{S3Arguments, Source},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -21,8 +24,11 @@ pub(super) enum Verb {
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The snapshot file.
+    /// The snapshot file, or s3://BUCKET/KEY of one in an object store.
+    #[arg(value_name = "FILE|URL")]
     file: PathBuf,
+    #[command(flatten)]
+    s3: S3Arguments,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -44,9 +50,8 @@ pub(super) enum Output {
 
 pub(super) fn run(verb: &Verb) -> anyhow::Result<()> {
     let (Verb::Verify(arguments) | Verb::Show(arguments)) = verb;
-    let Arguments { file, output } = arguments;
-    let opened = File::open(file).with_context(|| format!("open {}", file.display()))?;
-    let mut from = BufReader::new(opened);
+    let Arguments { file, s3, output } = arguments;
+    let mut from = Source::open(file, s3)?;
     let manifest = match verb {
         Verb::Verify(_) => backup::verify(&mut from),
         Verb::Show(_) => read::peek(&mut from),

@@ -365,9 +365,28 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "backup.store",
-        "directory",
-        "Where snapshot files are kept: a directory or file:///DIRECTORY, the same on each node (such as \
-         a mounted share), and not on the disk that it is a backup of. Empty: nowhere.",
+        "directory or URL",
+        "Where snapshot files are kept, the same on each node: a directory or file:///DIRECTORY (such as a \
+         mounted share), and not on the disk that it is a backup of; or s3://BUCKET/PREFIX, with \
+         AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the environment, or the role \
+         of the machine. Empty: nowhere.",
+    ),
+    key(
+        "backup.s3_endpoint",
+        "https://HOST:PORT",
+        "The object store of an s3:// URL, if it is not Amazon's. Empty: AWS_ENDPOINT_URL_S3 or \
+         AWS_ENDPOINT_URL of the environment, else Amazon's.",
+    ),
+    key(
+        "backup.s3_region",
+        "region",
+        "Of the bucket. Empty: AWS_REGION or AWS_DEFAULT_REGION of the environment, else us-east-1.",
+    ),
+    key(
+        "backup.s3_allow_http",
+        "true or false",
+        "Takes an endpoint of http://, over which everyone on the way reads the snapshots. \
+         AWS_ALLOW_HTTP=true in the environment does the same.",
     ),
     key(
         "backup.interval_s",

@@ -29,6 +29,7 @@ mod learning;
 mod listing;
 mod model;
 mod mutations;
+mod object_store;
 mod observability;
 mod overload;
 mod privacy;

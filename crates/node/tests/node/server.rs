@@ -64,6 +64,8 @@ pub struct Start {
     pub disk: Disk,
     /// Those that the program reads.
     pub formats: Formats,
+    /// Variables.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Start {
@@ -81,6 +83,7 @@ impl Start {
             embedder: Arc::new(Stub),
             disk: Disk::empty(),
             formats: Formats::OWN,
+            environment: Vec::new(),
         }
     }
 
@@ -91,9 +94,11 @@ impl Start {
             embedder,
             disk,
             formats,
+            environment,
         } = self;
         let now = move || TimeMs(clock.0.load(Ordering::SeqCst));
-        Node::start_with(settings, embedder, Arc::new(now), Arc::new(disk), formats).await
+        let (clock, disk) = (Arc::new(now), Arc::new(disk));
+        Node::start_with(settings, embedder, clock, disk, formats, environment).await
     }
 }
 

@@ -55,14 +55,14 @@ enum Verb {
     /// Check every digest of a snapshot: of a file here, or of one in a node's backup store
     #[command(after_help = "\
 A file that is here is read by `memorygate snapshot verify` if that is found, else against the digest of the
-whole file.
+whole file. So is s3://BUCKET/KEY, with the AWS_… variables of the environment here, if it is found.
 
 Examples:
   mgctl snapshot verify monday.snapshot
   mgctl snapshot verify \"$(mgctl snapshot list -o json | jq -r '.snapshots[0].name')\"")]
     Verify {
-        /// A file here, or the name of a snapshot in the backup store
-        #[arg(value_name = "FILE|NAME")]
+        /// A file here, the name of a snapshot in the backup store, or s3://BUCKET/KEY
+        #[arg(value_name = "FILE|NAME|URL")]
         snapshot: String,
         #[command(flatten)]
         server_binary: ServerBinary,
@@ -75,7 +75,8 @@ same --peers, the other two with empty data directories.
 Examples:
   mgctl snapshot restore monday.snapshot --data-dir /var/lib/memorygate")]
     Restore {
-        /// The snapshot file
+        /// The snapshot file, or s3://BUCKET/KEY of one in an object store
+        #[arg(value_name = "FILE|URL")]
         file: PathBuf,
         /// An empty directory, or one that is not there yet
         #[arg(long, value_name = "DIR")]
@@ -140,6 +141,14 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
             server_binary,
         } if Path::new(&snapshot).is_file() => {
             verify_file(Path::new(&snapshot), &server_binary, output)
+        }
+        Verb::Verify {
+            snapshot,
+            server_binary,
+        } if snapshot.starts_with("s3://") => {
+            let found = server_binary.find().ok_or(server_binary::Missing)?;
+            let arguments = ["snapshot".into(), "verify".into(), snapshot.into()];
+            finish(server_binary::run(&found, &arguments, output)?)
         }
         Verb::Verify { snapshot, .. } => verify_stored(&snapshot, global, output).await,
         Verb::Restore {

@@ -141,6 +141,13 @@ async fn a_snapshot_is_verified_where_it_lies() {
         run(&cluster, &binary, &verify).await.ok(),
         format!("snapshot verify {path} --output json\n")
     );
+    let url = "s3://bucket/prefix/a.snapshot";
+    assert_eq!(
+        run(&cluster, &binary, &["snapshot", "verify", url])
+            .await
+            .ok(),
+        format!("snapshot verify {url}\n")
+    );
     let failing = server_binary(directory.path(), 1);
     let ran = run(&cluster, &failing, &verify).await;
     assert_eq!((ran.code, ran.err.as_str()), (1, ""));
