@@ -164,6 +164,13 @@ impl Caller {
         self.ask(false, cluster.members(request)).await
     }
 
+    /// Where all members stand.
+    pub async fn status(&self) -> Answer<v1::StatusResponse> {
+        let mut cluster = self.cluster();
+        let request = self.request(v1::StatusRequest {});
+        self.ask(false, cluster.status(request)).await
+    }
+
     pub async fn change_member(
         &self,
         change: v1::change_member_request::Change,

@@ -63,6 +63,8 @@ pub enum Wires {
 pub struct Settings {
     pub nodes: usize,
     pub server: PathBuf,
+    /// One that reads a newer format of the log, to be installed over the other.
+    pub newer_server: Option<PathBuf>,
     pub model_dir: PathBuf,
     /// Where data directories and logs go.
     pub directory: PathBuf,
@@ -92,6 +94,8 @@ pub struct Cluster {
     disks: Vec<PathBuf>,
     pub preload: Option<Preload>,
     exits: Vec<(usize, Exit)>,
+    server: PathBuf,
+    newer_server: Option<PathBuf>,
 }
 
 impl Drop for Cluster {
@@ -144,6 +148,8 @@ impl Cluster {
             disks: Vec::new(),
             preload,
             exits: Vec::new(),
+            server: settings.server.clone(),
+            newer_server: settings.newer_server.clone(),
         };
         let peers: Vec<String> = advertised.iter().map(SocketAddr::to_string).collect();
         for (at, addresses) in addresses.into_iter().enumerate() {
@@ -239,6 +245,51 @@ impl Cluster {
     pub fn kill(&mut self, at: usize) -> anyhow::Result<bool> {
         self.notice_exits()?;
         self.nodes[at].kill()
+    }
+
+    /// The program that all nodes ran first.
+    pub fn server(&self) -> &Path {
+        &self.server
+    }
+
+    /// The program to be installed over it, if there is one.
+    pub fn newer_server(&self) -> Option<&Path> {
+        self.newer_server.as_deref()
+    }
+
+    /// SIGTERM; returns when the process has ended, and well.
+    pub async fn stop(&mut self, at: usize, within: Duration) -> anyhow::Result<()> {
+        self.nodes[at].terminate()?;
+        let exit = self.ended(at, within).await?;
+        ensure!(
+            exit.status.success(),
+            "node {at} was asked to stop and failed: {exit}"
+        );
+        Ok(())
+    }
+
+    /// Waits until the process of a node ends, as it is expected to.
+    pub async fn ended(&mut self, at: usize, within: Duration) -> anyhow::Result<Exit> {
+        let start = Instant::now();
+        loop {
+            if let Some(exit) = self.nodes[at].ended()? {
+                return Ok(exit);
+            }
+            ensure!(
+                self.nodes[at].is_started(),
+                "node {at} does not run, so it does not end"
+            );
+            ensure!(
+                start.elapsed() < within,
+                "node {at} still runs after {within:?}"
+            );
+            sleep(POLL).await;
+        }
+    }
+
+    /// Has a stopped node run another program on its data.
+    pub fn install(&mut self, at: usize, program: PathBuf) {
+        self.nodes[at].install(program);
     }
 
     pub fn pause(&mut self, at: usize) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ mod members;
 mod partition;
 mod pause;
 mod power_cut;
+mod upgrade;
 mod wipe;
 
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Needs {
     pub proxy: bool,
     /// Small disks, which need root.
     pub small_disks: bool,
+    /// A server that reads a newer format of the log.
+    pub newer_server: bool,
 }
 
 /// A kind of fault.
@@ -57,6 +60,7 @@ pub enum Nemesis {
     Clock,
     Corrupt,
     PowerCut,
+    Upgrade,
 }
 
 /// Whether a fault took effect.
@@ -146,6 +150,7 @@ impl Nemesis {
                 "bytes of a killed node's log, state or snapshot are changed; then it is replaced"
             }
             Self::PowerCut => "killed nodes lose every write that was not synced (preload library)",
+            Self::Upgrade => "nodes are replaced one by one by a newer program (--newer-server)",
         }
     }
 
@@ -162,6 +167,10 @@ impl Nemesis {
             },
             Self::Clock | Self::PowerCut => Needs {
                 preload: true,
+                ..none
+            },
+            Self::Upgrade => Needs {
+                newer_server: true,
                 ..none
             },
             Self::KillOne
@@ -213,6 +222,7 @@ impl Nemesis {
             Self::Clock => clock::strike(scene).await,
             Self::Corrupt => corrupt::strike(scene).await,
             Self::PowerCut => power_cut::strike(scene).await,
+            Self::Upgrade => upgrade::strike(scene).await,
         }
     }
 }
@@ -224,7 +234,7 @@ mod tests {
     #[test]
     fn each_has_a_name_and_a_line() {
         let names: Vec<String> = Nemesis::all().iter().map(|n| n.name()).collect();
-        assert_eq!(names.len(), 20);
+        assert_eq!(names.len(), 21);
         assert!(names.contains(&"kill-one".to_owned()), "{names:?}");
         assert!(Nemesis::all().iter().all(|n| n.about().len() < 90));
     }

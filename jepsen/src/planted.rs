@@ -179,7 +179,7 @@ mod tests {
         for bug in BUGS {
             let with = options(&settings, bug, true).unwrap();
             assert_eq!(with.environment, [format!("{VARIABLE}={}", bug.name)]);
-            assert!(!run::nemeses(&with.nemesis, true).unwrap().is_empty());
+            assert!(!run::nemeses(&with.nemesis, true, false).unwrap().is_empty());
             assert!(
                 options(&settings, bug, false)
                     .unwrap()

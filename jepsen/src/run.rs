@@ -123,6 +123,10 @@ pub struct Options {
     /// The server; the `memorygate` beside this program if not given.
     #[arg(long, value_name = "FILE", env = "MEMORYGATE_SERVER")]
     pub server: Option<PathBuf>,
+    /// A server that reads a newer format of the log, for `upgrade`; the `memorygate-next-format`
+    /// beside this program, if there is one and none is given.
+    #[arg(long, value_name = "FILE", env = "MEMORYGATE_NEWER_SERVER")]
+    pub newer_server: Option<PathBuf>,
     /// The embedding model; where `make setup` or `memorygate model fetch` puts it if not given.
     #[arg(long, value_name = "DIR", env = "MEMORYGATE_MODEL__DIR")]
     pub model_dir: Option<PathBuf>,
@@ -201,15 +205,19 @@ pub async fn run(options: &Options) -> anyhow::Result<Verdict> {
     }
 }
 
-/// The faults that `names` stand for.
-pub fn nemeses(names: &[String], is_root: bool) -> anyhow::Result<Vec<Nemesis>> {
+/// The faults that `names` stand for, where it is root or not and has a newer server or not.
+pub fn nemeses(
+    names: &[String],
+    is_root: bool,
+    has_newer_server: bool,
+) -> anyhow::Result<Vec<Nemesis>> {
     let mut chosen = Vec::new();
     for name in names {
         match name.as_str() {
             "none" => {}
             "mix" => chosen.extend(Nemesis::all().iter().copied().filter(|nemesis| {
                 let needs = nemesis.needs();
-                is_root || !needs.small_disks
+                (is_root || !needs.small_disks) && (has_newer_server || !needs.newer_server)
             })),
             name => match Nemesis::all().iter().find(|nemesis| nemesis.name() == name) {
                 Some(nemesis) => chosen.push(*nemesis),
@@ -242,8 +250,18 @@ impl<'a> Run<'a> {
             "at least one operation a second is needed"
         );
         let can_make_namespaces = namespaces::are_possible();
-        let nemeses = nemeses(&options.nemesis, can_make_namespaces)?;
+        let newer_server = newer_server(options.newer_server.as_deref())?;
+        let nemeses = nemeses(
+            &options.nemesis,
+            can_make_namespaces,
+            newer_server.is_some(),
+        )?;
         let needs = |of: fn(&Nemesis) -> bool| nemeses.iter().any(of);
+        ensure!(
+            newer_server.is_some() || !needs(|nemesis| nemesis.needs().newer_server),
+            "there is no newer server to upgrade to; build one with `make newer`, or name one with \
+             --newer-server"
+        );
         let wires = match options.network {
             Network::Auto if can_make_namespaces => Wires::Namespaces,
             Network::Auto | Network::Loopback => Wires::Loopback,
@@ -277,6 +295,7 @@ impl<'a> Run<'a> {
         let cluster = cluster::Settings {
             nodes: options.nodes,
             server: server(options.server.as_deref())?,
+            newer_server,
             model_dir: model_dir(options.model_dir.as_deref())?,
             directory: scratch.path().to_owned(),
             wires,
@@ -619,6 +638,21 @@ fn server(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     );
     // Nodes run elsewhere than here.
     fs::canonicalize(&server).context("find the server")
+}
+
+/// As given, or beside this program if it is there.
+pub(crate) fn newer_server(given: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    let beside = std::env::current_exe()
+        .context("find this program")?
+        .with_file_name("memorygate-next-format");
+    let newer = match given {
+        Some(given) => given,
+        None if beside.is_file() => &beside,
+        None => return Ok(None),
+    };
+    let found = fs::canonicalize(newer);
+    let found = found.with_context(|| format!("there is no server at {}", newer.display()))?;
+    Ok(Some(found))
 }
 
 fn model_dir(given: Option<&Path>) -> anyhow::Result<PathBuf> {

@@ -23,6 +23,10 @@ const RUN_SECONDS_MIN: u64 = 15;
 pub struct Settings {
     #[arg(long, value_name = "FILE", env = "MEMORYGATE_SERVER")]
     pub server: Option<PathBuf>,
+    /// A server that reads a newer format of the log, for `upgrade`; the `memorygate-next-format`
+    /// beside this program, if there is one and none is given.
+    #[arg(long, value_name = "FILE", env = "MEMORYGATE_NEWER_SERVER")]
+    pub newer_server: Option<PathBuf>,
     #[arg(long, value_name = "DIR", env = "MEMORYGATE_MODEL__DIR")]
     pub model_dir: Option<PathBuf>,
     /// Minutes under load for each workload, all its runs together.
@@ -86,7 +90,12 @@ pub async fn run(settings: &Settings) -> anyhow::Result<Summary> {
         "recovered in",
         "valid",
     ]);
-    let nemeses = run::nemeses(&["mix".to_owned()], namespaces::are_possible())?;
+    let has_newer_server = run::newer_server(settings.newer_server.as_deref())?.is_some();
+    let nemeses = run::nemeses(
+        &["mix".to_owned()],
+        namespaces::are_possible(),
+        has_newer_server,
+    )?;
     let loads = if settings.workload.is_empty() {
         Load::all()
     } else {
@@ -163,6 +172,7 @@ fn options(
     options.seed = settings.seed;
     options.nodes = settings.nodes;
     options.server.clone_from(&settings.server);
+    options.newer_server.clone_from(&settings.newer_server);
     options.model_dir.clone_from(&settings.model_dir);
     options.output = Some(settings.output.join(format!("{}-{nemesis}", load.name())));
     Ok(options)

@@ -152,6 +152,17 @@ impl Node {
         Ok(status.signal() == Some(Signal::KILL.as_raw()))
     }
 
+    /// SIGTERM: the process finishes what it has and ends.
+    pub(super) fn terminate(&self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Another program runs from the next start on.
+    pub(super) fn install(&mut self, program: PathBuf) {
+        assert!(self.child.is_none(), "a stopped node is installed anew");
+        self.program = program;
+    }
+
     pub(super) fn pause(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)?;
         self.is_paused = true;

@@ -15,16 +15,25 @@ struct Line {
     options: Options,
 }
 
-/// The server that cargo built for this very test.
-fn server() -> PathBuf {
+/// A program that cargo built beside this very test.
+fn program(name: &str, how: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
-    let server = this.parent().unwrap().parent().unwrap().join("memorygate");
+    let program = this.parent().unwrap().parent().unwrap().join(name);
     assert!(
-        server.is_file(),
-        "no server at {}; run `cargo build --release --workspace`",
-        server.display()
+        program.is_file(),
+        "no server at {}; run `{how}`",
+        program.display()
     );
-    server
+    program
+}
+
+fn server() -> PathBuf {
+    program("memorygate", "cargo build --release --workspace")
+}
+
+/// As a version to come, which reads one format of the log more.
+fn newer_server() -> PathBuf {
+    program("memorygate-next-format", "make newer")
 }
 
 /// Where `make setup` puts the model.
@@ -48,6 +57,9 @@ async fn check(arguments: &str) -> Verdict {
     let words = ["run"].into_iter().chain(arguments.split_whitespace());
     let mut options = Line::parse_from(words).options;
     options.server = Some(server());
+    if options.nemesis.iter().any(|nemesis| nemesis == "upgrade") {
+        options.newer_server = Some(newer_server());
+    }
     options.model_dir = Some(model_dir());
     options.output = Some(output.path().to_owned());
     // Other tests share the machine.
@@ -99,4 +111,10 @@ async fn sessions_see_their_own_writes_on_loopback_without_root() {
 #[tokio::test]
 async fn feedback_counts_once_when_everybody_is_killed() {
     check("--workload feedback --nemesis kill-all --time 8 --hold 2 --network loopback").await;
+}
+
+/// Two programs whose formats differ: what is written before, between and after is all there.
+#[tokio::test]
+async fn nodes_are_replaced_one_by_one_by_a_newer_program_and_there_is_no_way_back() {
+    check("--workload set --nemesis upgrade --time 10 --hold 3").await;
 }
