@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::{
     backup::Backups,
+    catch_up::CatchUp,
     cluster::drain::Drain,
     compute::Compute,
     deadline::Deadline,
@@ -50,6 +51,8 @@ pub struct Backend {
     pub storage_failure: watch::Sender<Option<String>>,
     /// Whether writes of callers are taken.
     pub drain: Drain,
+    /// What this node lacks of what was committed when it was started.
+    pub catch_up: CatchUp,
 }
 
 impl Backend {

@@ -103,12 +103,13 @@ impl Health {
         } else if backend.raft.metrics().leader.is_none() {
             Some("no leader is known".to_owned())
         } else {
-            None
+            backend.catch_up.state_lacks(backend.raft.position())
         };
         let index = backend
             .index
             .failure()
-            .or_else(|| backend.index.not_ready());
+            .or_else(|| backend.index.not_ready())
+            .or_else(|| backend.catch_up.index_lacks(backend.index.position()));
         let drain = backend.drain.is_draining();
         let drain = drain.then(|| "node is draining: it takes no writes".to_owned());
         let own = backend.raft.storage_full().map(|full| full.to_string());

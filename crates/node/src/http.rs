@@ -6,8 +6,8 @@
 //! | --- | --- |
 //! | `/livez/raft` | the node met an error after which it must not serve: restart it |
 //! | `/livez/index` | the thread that keeps the index has ended: restart it |
-//! | `/readyz/raft` | no leader is known, or the node is still opening its data directory |
-//! | `/readyz/index` | the index has not caught up with the state since the start |
+//! | `/readyz/raft` | no leader is known, or the node is still opening its data directory, or has not applied all that was committed when it was started |
+//! | `/readyz/index` | recalls do not find all of that yet |
 //! | `/readyz/disk` | writes are refused for want of room. Reads go on, so `/readyz` itself does not fail for it |
 
 use std::{fmt::Write as _, sync::Arc};

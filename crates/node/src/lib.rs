@@ -16,6 +16,7 @@
 
 pub mod backend;
 pub mod backup;
+pub mod catch_up;
 pub mod cli;
 pub mod cluster;
 pub mod compute;

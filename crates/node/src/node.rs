@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use crate::{
     backend::Backend,
     backup::{self, Backups},
+    catch_up::{self, CatchUp},
     cluster::{self, Cluster, alarms::Alarm, drain::Drain},
     compute::Compute,
     error::Error,
@@ -175,6 +176,7 @@ impl Node {
             backups,
             storage_failure: watch::Sender::new(None),
             drain: Drain::default(),
+            catch_up: CatchUp::default(),
             raft,
             index,
         });
@@ -195,6 +197,7 @@ impl Node {
             reporter,
             tokio::spawn(expiry::run(backend.clone())),
             tokio::spawn(backup::run(backend.clone())),
+            tokio::spawn(catch_up::run(backend.clone())),
             tokio::spawn(backend.index.clone().watch()),
             tokio::spawn(cluster.clone().run()),
         ];
@@ -246,9 +249,11 @@ impl Node {
         &self.backend
     }
 
-    /// Waits until recalls can be answered: the index has caught up.
+    /// Waits until recalls can be answered with all that was committed when this node was started.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.backend.index.ready().await
+        self.backend.index.ready().await?;
+        self.backend.catch_up.done().await;
+        Ok(())
     }
 
     /// Waits until this node must not serve any more, and says why and what to do.

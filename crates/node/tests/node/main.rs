@@ -33,6 +33,7 @@ mod object_store;
 mod observability;
 mod overload;
 mod privacy;
+mod readiness;
 mod recalling;
 mod restart;
 mod server;

@@ -148,6 +148,14 @@ impl Handle {
         if crate::planted::Bug::StaleRead.is_planted() {
             return Ok(self.position());
         }
+        let index = self.committed().await?;
+        self.wait_applied(index).await?;
+        Ok(index)
+    }
+
+    /// Has the leader confirm with a quorum that it leads, and say what was committed when it was
+    /// asked. This node may not have applied it yet.
+    pub async fn committed(&self) -> Result<u64, BarrierError> {
         let within = Duration::from_millis(self.shared.settings.propose_timeout_ms);
         let deadline = Instant::now() + within;
         let patience = self.patience(deadline);
@@ -169,10 +177,7 @@ impl Handle {
                 }
             };
             match confirmed {
-                Ok(index) => {
-                    self.wait_applied(index).await?;
-                    return Ok(index);
-                }
+                Ok(index) => return Ok(index),
                 Err(error @ BarrierError::Stopped(_)) if !self.is_running() => return Err(error),
                 Err(error) => {
                     if !self.wait_for_leader(&patience).await {
