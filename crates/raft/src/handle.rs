@@ -306,6 +306,9 @@ impl Handle {
         ));
         let keeper = formats::keep_format(Arc::downgrade(&shared), shared.is_stopping.subscribe());
         tokio::spawn(keeper);
+        let keeper =
+            members::keep_finishing(Arc::downgrade(&shared), shared.is_stopping.subscribe());
+        tokio::spawn(keeper);
         let keeper = keep_snapshots(Arc::downgrade(&shared), shared.is_stopping.subscribe());
         let keeper = tokio::spawn(keeper);
         *shared

@@ -1,9 +1,15 @@
 //! Who the members are, and how the leader changes that.
 //!
 //! A change is refused before anything of it happens, or it is carried through: with two members'
-//! difference by joint consensus, so that two majorities never decide apart.
+//! difference by joint consensus, so that two majorities never decide apart. A leader that finds
+//! itself between the two steps of a change that nobody carries on, because whoever led is gone,
+//! finishes it: until then every decision takes two majorities, the old members' too.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Weak,
+    time::Duration,
+};
 
 use memorygate_core::format::Formats;
 use openraft::{
@@ -11,9 +17,13 @@ use openraft::{
     error::{ChangeMembershipError, ClientWriteError, RaftError},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, interval, sleep, timeout},
+};
+use tracing::{debug, info};
 
-use super::{Handle, Stopped, at, peer};
+use super::{Handle, Shared, Stopped, at, peer};
 use crate::{
     message,
     transport::{Call, Peer, TransportError},
@@ -31,6 +41,9 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(120);
 const COMMITTED_WITHIN: Duration = Duration::from_secs(20);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often a leader looks whether a change was left unfinished.
+const UNFINISHED_LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A member, as the last membership entry in this node's log has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +99,7 @@ impl Membership {
             .find(|member| member.peer.address == address)
     }
 
-    fn voters(&self) -> usize {
+    pub(crate) fn voters(&self) -> usize {
         self.members.iter().filter(|member| member.is_voter).count()
     }
 }
@@ -278,6 +291,7 @@ impl Handle {
         let Ok(_one_at_a_time) = self.shared.member_change.try_lock() else {
             return Err(MemberError::InProgress);
         };
+        self.finish_change().await?;
         let members = self.membership();
         if let Some(peer) = change.newcomer()
             && members.get(peer.node_id).is_none()
@@ -366,7 +380,36 @@ impl Handle {
         self.commit(swap, false).await
     }
 
-    async fn add(&self, peer: &Peer) -> Result<(), MemberError> {
+    /// Takes the second step of a change whose first was taken by a leader that is gone, or for a
+    /// caller that is. Nobody else may be changing members.
+    async fn finish_change(&self) -> Result<(), MemberError> {
+        let Some(left) = self.unfinished() else {
+            return Ok(());
+        };
+        // What was asked for is not in the log. Who leaves as another comes was replaced, and its
+        // address may be the other's already; one that leaves alone was demoted or removed, and as
+        // a learner it can still be either.
+        let is_replacement = left.comes && left.leaves;
+        let no_other = ChangeMembers::AddVoterIds(BTreeSet::new());
+        self.commit(no_other, !is_replacement).await?;
+        info!("a change of members that was interrupted is finished");
+        Ok(())
+    }
+
+    fn unfinished(&self) -> Option<Unfinished> {
+        let watched = self.shared.raft.metrics();
+        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&watched);
+        let configs = metrics.membership_config.membership().get_joint_config();
+        let [before, after] = configs.as_slice() else {
+            return None;
+        };
+        Some(Unfinished {
+            comes: !after.is_subset(before),
+            leaves: !before.is_subset(after),
+        })
+    }
+
+    pub(crate) async fn add(&self, peer: &Peer) -> Result<(), MemberError> {
         let node = Node {
             address: peer.address.clone(),
         };
@@ -410,6 +453,39 @@ impl Handle {
             Ok(Err(RaftError::APIError(error))) => Err(outcome(error.to_string())),
             Ok(Err(RaftError::Fatal(_))) => Err(self.stopped().into()),
             Err(_) => Err(outcome(format!("not committed in {COMMITTED_WITHIN:?}"))),
+        }
+    }
+}
+
+/// A change of which one step of two is in the log.
+struct Unfinished {
+    /// Whether somebody gets a vote by it.
+    comes: bool,
+    /// Whether somebody loses one.
+    leaves: bool,
+}
+
+/// Finishes what was left unfinished while this node leads.
+pub(super) async fn keep_finishing(shared: Weak<Shared>, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = interval(UNFINISHED_LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+        }
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let handle = Handle { shared };
+        if !handle.is_leader() || handle.unfinished().is_none() {
+            continue;
+        }
+        // Whoever has it is between the steps.
+        let Ok(_one_at_a_time) = handle.shared.member_change.try_lock() else {
+            continue;
+        };
+        if let Err(error) = handle.finish_change().await {
+            debug!(%error, "an interrupted change of members is not finished yet");
         }
     }
 }

@@ -1,15 +1,18 @@
 //! Members come, go and take each other's places; what cannot be done is refused with nothing
 //! changed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use tokio::time::sleep;
 
 use super::{
     cluster::{Nodes, eventually, peer_of, settings},
     learn, run,
 };
 use crate::{
-    Handle, Member, MemberChange, MemberError, Peer, PeerError,
+    Handle, Member, MemberChange, MemberError, Membership, Peer, PeerError, Settings,
     transport::{Call, Channel},
 };
 
@@ -105,6 +108,182 @@ fn a_new_node_takes_the_place_of_a_lost_one() {
         assert_eq!(members.get(old), None);
         assert!(members.get(node_id).unwrap().is_voter);
         assert_eq!(members.at(&new.address).unwrap().peer, new);
+        nodes.agree().await;
+        nodes.shutdown().await;
+    });
+}
+
+/// Begins to replace a lost member of five and stops between the two steps of it: the first is in the
+/// log of those that are left. The future goes on with the second as soon as it is asked again.
+struct Halfway {
+    nodes: Nodes,
+    leader: Handle,
+    replace: MemberChange,
+    old: u64,
+    new: Peer,
+}
+
+type Changing = std::pin::Pin<Box<dyn Future<Output = Result<Membership, MemberError>> + Send>>;
+
+async fn halfway(is_other_address: bool) -> (Halfway, Changing) {
+    // A leader that is cut off for a moment stays the leader.
+    let settings = Settings {
+        election_timeout_min_ms: 1_500,
+        election_timeout_max_ms: 3_000,
+        ..settings()
+    };
+    let mut nodes = Nodes::form(5, &settings).await;
+    let before: Vec<u64> = nodes.running().iter().map(node_id).collect();
+    nodes.stop_a_follower().await;
+    let after: Vec<u64> = nodes.running().iter().map(node_id).collect();
+    let old = *before.iter().find(|id| !after.contains(id)).unwrap();
+    let at = nodes.join(&settings).await;
+    let new_id = node_id(nodes.handles[at].as_ref().unwrap());
+    let mut new = peer_of(new_id);
+    if !is_other_address {
+        new.address = peer_of(old).address;
+    }
+    let leader = nodes.leader_among(&nodes.running()[..4]).await;
+    let replace = MemberChange::Replace {
+        old,
+        new: new.clone(),
+    };
+    leader.add(&new).await.unwrap();
+    eventually("a learner that follows", || {
+        let matched = leader.membership().get(new_id)?.matched?;
+        (matched >= leader.metrics().last_log).then_some(())
+    })
+    .await;
+    // The first step gets as far as the leader's own log, so that there is no second one yet.
+    nodes.board.isolate(node_id(&leader));
+    let (asked, change) = (leader.clone(), replace.clone());
+    let mut changing: Changing = Box::pin(async move { asked.change_members(change).await });
+    let is_halfway = async {
+        while !leader.membership().is_joint {
+            sleep(Duration::from_millis(5)).await;
+        }
+        // Until the lines that are cut are known to be.
+        sleep(Duration::from_millis(100)).await;
+    };
+    tokio::select! {
+        biased;
+        () = is_halfway => {}
+        changed = &mut changing => panic!("it was to wait for the others: {changed:?}"),
+    }
+    nodes.board.heal();
+    let others = nodes.running();
+    eventually("the first step on all", || {
+        let has = |handle: &Handle| handle.membership().is_joint;
+        others.iter().all(has).then_some(())
+    })
+    .await;
+    let halfway = Halfway {
+        nodes,
+        leader,
+        replace,
+        old,
+        new,
+    };
+    (halfway, changing)
+}
+
+impl Halfway {
+    /// Nobody asks for it again, and yet all `who` see the new member in the old one's place.
+    async fn is_finished_for(&self, who: &[Handle]) {
+        eventually("the second step", || {
+            let is_done = |handle: &Handle| {
+                let members = handle.membership();
+                let has_come = members.get(self.new.node_id).is_some_and(|m| m.is_voter);
+                !members.is_joint && members.get(self.old).is_none() && has_come
+            };
+            who.iter().all(is_done).then_some(())
+        })
+        .await;
+    }
+
+    /// Whoever does not know may ask again, and is told that the old one is gone.
+    async fn ends(self) {
+        self.nodes.leader().await;
+        for handle in self.nodes.running() {
+            let refused = loop {
+                match handle.change_members(self.replace.clone()).await {
+                    // It has not heard yet who leads.
+                    Err(MemberError::NotLeader { .. }) => sleep(Duration::from_millis(50)).await,
+                    answer => break answer,
+                }
+            };
+            assert_eq!(refused, Err(MemberError::Unknown { node_id: self.old }));
+        }
+        let leader = self.nodes.leader().await;
+        leader.propose(learn("afterwards"), None).await.unwrap();
+        assert_eq!(leader.membership().voters(), 5);
+        self.nodes.agree().await;
+        self.nodes.shutdown().await;
+    }
+}
+
+#[test]
+fn a_replacement_whose_leader_is_lost_between_its_steps_is_finished_by_the_next() {
+    run(async {
+        let (halfway, changing) = halfway(false).await;
+        let lost = halfway.leader.identity().node_id;
+        halfway.nodes.board.isolate(lost);
+        drop(changing);
+        let mut left = halfway.nodes.running();
+        left.retain(|handle| handle.identity().node_id != lost);
+        halfway.is_finished_for(&left).await;
+        halfway.nodes.board.heal();
+        halfway.is_finished_for(&halfway.nodes.running()).await;
+        halfway.ends().await;
+    });
+}
+
+#[test]
+fn a_replacement_whose_caller_is_lost_between_its_steps_is_finished() {
+    run(async {
+        let (halfway, changing) = halfway(true).await;
+        // As long as it is under way, nobody else changes members.
+        let add = MemberChange::Add(peer_of(1));
+        let refused = halfway.leader.change_members(add).await;
+        assert_eq!(refused, Err(MemberError::InProgress));
+        drop(changing);
+        halfway.is_finished_for(&halfway.nodes.running()).await;
+        halfway.ends().await;
+    });
+}
+
+#[test]
+fn a_replacement_that_was_lost_before_its_steps_can_be_asked_for_again() {
+    run(async {
+        let settings = settings();
+        let mut nodes = Nodes::form(3, &settings).await;
+        let old = node_id(&nodes.followers().await[0]);
+        let at = nodes.join(&settings).await;
+        let new_id = node_id(nodes.handles[at].as_ref().unwrap());
+        let new = Peer {
+            node_id: new_id,
+            address: peer_of(old).address,
+        };
+        // All that the lost leader has done of it: the new one follows, under the same address.
+        let leader = nodes.leader_among(&nodes.running()[..3]).await;
+        leader.add(&new).await.unwrap();
+        let lost = leader.identity().node_id;
+        eventually("it follows on all", || {
+            let has = |handle: &Handle| handle.membership().get(new_id).is_some();
+            nodes.running().iter().all(has).then_some(())
+        })
+        .await;
+        nodes.board.isolate(lost);
+        let mut left = nodes.running();
+        left.retain(|handle| node_id(handle) != lost);
+        let next = nodes.leader_among(&left).await;
+        let replace = MemberChange::Replace { old, new };
+        let members = next.change_members(replace).await.unwrap();
+        assert!(members.get(new_id).unwrap().is_voter && !members.is_joint);
+        assert_eq!(members.get(old), None);
+        nodes.board.heal();
+        let at = nodes.place_of(|handle| node_id(handle) == old);
+        nodes.stop(at).await;
         nodes.agree().await;
         nodes.shutdown().await;
     });
