@@ -427,6 +427,7 @@ impl Cluster {
         self.mend()?;
         if let Some(preload) = &self.preload {
             preload.set_clocks(&vec![0; self.count()])?;
+            (0..self.count()).try_for_each(|at| preload.refuse_syncs(at, false))?;
         }
         for at in 0..self.count() {
             if self.nodes[at].is_paused() {

@@ -14,6 +14,7 @@ mod members;
 mod partition;
 mod pause;
 mod power_cut;
+mod sync_fails;
 mod upgrade;
 mod wipe;
 
@@ -60,6 +61,7 @@ pub enum Nemesis {
     Clock,
     Corrupt,
     PowerCut,
+    SyncFails,
     Upgrade,
 }
 
@@ -150,6 +152,9 @@ impl Nemesis {
                 "bytes of a killed node's log, state or snapshot are changed; then it is replaced"
             }
             Self::PowerCut => "killed nodes lose every write that was not synced (preload library)",
+            Self::SyncFails => {
+                "a node's disk refuses to sync; the node ends by itself (preload library)"
+            }
             Self::Upgrade => "nodes are replaced one by one by a newer program (--newer-server)",
         }
     }
@@ -165,7 +170,7 @@ impl Nemesis {
                 small_disks: true,
                 ..none
             },
-            Self::Clock | Self::PowerCut => Needs {
+            Self::Clock | Self::PowerCut | Self::SyncFails => Needs {
                 preload: true,
                 ..none
             },
@@ -222,6 +227,7 @@ impl Nemesis {
             Self::Clock => clock::strike(scene).await,
             Self::Corrupt => corrupt::strike(scene).await,
             Self::PowerCut => power_cut::strike(scene).await,
+            Self::SyncFails => sync_fails::strike(scene).await,
             Self::Upgrade => upgrade::strike(scene).await,
         }
     }
@@ -234,7 +240,7 @@ mod tests {
     #[test]
     fn each_has_a_name_and_a_line() {
         let names: Vec<String> = Nemesis::all().iter().map(|n| n.name()).collect();
-        assert_eq!(names.len(), 21);
+        assert_eq!(names.len(), 22);
         assert!(names.contains(&"kill-one".to_owned()), "{names:?}");
         assert!(Nemesis::all().iter().all(|n| n.about().len() < 90));
     }

@@ -3,7 +3,8 @@
  * That is what a power cut does, and what a kill alone does not, since the kernel keeps written pages.
  *
  * Environment:
- *   MEMORYGATE_JEPSEN_CLOCK    file of 16 bytes: offset in ns (signed), count of shifted readings
+ *   MEMORYGATE_JEPSEN_CLOCK    file of 32 bytes: offset in ns (signed), count of shifted readings,
+ *                              whether syncs are refused, count of refused syncs
  *   MEMORYGATE_JEPSEN_DATA     the directory whose changes are noted
  *   MEMORYGATE_JEPSEN_JOURNAL  file that the records are appended to
  *   MEMORYGATE_JEPSEN_KEPT     directory on the same file system for links to what is removed
@@ -60,7 +61,7 @@ __attribute__((constructor)) static void begin(void) {
     if (path) {
         int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
         if (fd >= 0) {
-            void *map = mmap(NULL, 16, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+            void *map = mmap(NULL, 32, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
             if (map != MAP_FAILED) shift = map;
             syscall(SYS_close, fd);
         }
@@ -304,11 +305,21 @@ static uint64_t now_noted(int fd) {
     return now;
 }
 
+/* The disk has taken the writes and cannot make them last. */
+static int is_refused(int fd) {
+    if (!shift || shift[2] == 0 || !is_noted_fd(fd)) return 0;
+    __atomic_fetch_add((int64_t *)&shift[3], 1, __ATOMIC_RELAXED);
+    errno = EIO;
+    return 1;
+}
+
 int fsync(int fd) {
+    if (is_refused(fd)) return -1;
     uint64_t since = now_noted(fd);
     return synced(fd, since, REAL(fsync)(fd));
 }
 int fdatasync(int fd) {
+    if (is_refused(fd)) return -1;
     uint64_t since = now_noted(fd);
     return synced(fd, since, REAL(fdatasync)(fd));
 }

@@ -1,4 +1,4 @@
-//! The library that servers run over: it shifts their clocks and notes what they have not synced, so
+//! The library that servers run over: it shifts their clocks, refuses their syncs and notes what they have not synced, so
 //! that a kill can be made into a power cut.
 //!
 //! ```text
@@ -24,7 +24,13 @@ use rand::{Rng as _, rngs::StdRng};
 
 const SOURCE: &str = include_str!("preload.c");
 
-const CLOCK_BYTES: usize = 16;
+/// Four numbers of 64 bits: what the clock is off by, readings of it that were off, whether syncs are
+/// refused, and how many were.
+const SWITCHES_BYTES: usize = 32;
+
+const REFUSES_AT: u64 = 16;
+
+const REFUSED_AT: u64 = 24;
 
 /// Eight numbers of 64 bits.
 const RECORD_BYTES: usize = 64;
@@ -99,7 +105,7 @@ impl Preload {
             let offset_ns = offset_ms * 1_000_000;
             file.write_all_at(&offset_ns.to_ne_bytes(), 0)
                 .context("set a clock")?;
-            file.set_len(CLOCK_BYTES as u64).context("set a clock")?;
+            file.set_len(SWITCHES_BYTES as u64).context("set a clock")?;
         }
         Ok(())
     }
@@ -110,6 +116,24 @@ impl Preload {
         let file = File::open(self.clock(at)).context("open a clock's file")?;
         file.read_exact_at(&mut count, 8)
             .context("read a clock's file")?;
+        Ok(u64::from_ne_bytes(count))
+    }
+
+    /// Has every sync of node `at`'s data fail from now on, or none.
+    pub fn refuse_syncs(&self, at: usize, is_refusing: bool) -> anyhow::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.clock(at));
+        let file = file.context("open a node's switches")?;
+        let refuses = i64::from(is_refusing).to_ne_bytes();
+        file.write_all_at(&refuses, REFUSES_AT)
+            .context("set a node's switches")
+    }
+
+    /// How many syncs node `at` was refused.
+    pub fn refused_syncs(&self, at: usize) -> anyhow::Result<u64> {
+        let mut count = [0; 8];
+        let file = File::open(self.clock(at)).context("open a node's switches")?;
+        file.read_exact_at(&mut count, REFUSED_AT)
+            .context("read a node's switches")?;
         Ok(u64::from_ne_bytes(count))
     }
 

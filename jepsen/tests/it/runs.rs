@@ -118,3 +118,8 @@ async fn feedback_counts_once_when_everybody_is_killed() {
 async fn nodes_are_replaced_one_by_one_by_a_newer_program_and_there_is_no_way_back() {
     check("--workload set --nemesis upgrade --time 10 --hold 3").await;
 }
+
+#[tokio::test]
+async fn a_node_whose_disk_refuses_to_sync_ends_and_the_others_say_why() {
+    check("--workload set --nemesis sync-fails --time 8 --hold 2 --network loopback").await;
+}
