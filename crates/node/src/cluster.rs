@@ -651,6 +651,15 @@ fn raising(alarm: &Alarm) -> peer::AlarmRequest {
     }
 }
 
+/// The request that has a member stop.
+fn condemning(alarm: &Alarm) -> peer::AlarmRequest {
+    peer::AlarmRequest {
+        what: Some(peer::alarm_request::What::Condemn(
+            alarm.to_wire().encode_to_vec().into(),
+        )),
+    }
+}
+
 fn by_address(membership: &Membership) -> Vec<&Member> {
     let mut members: Vec<&Member> = membership.members.iter().collect();
     members.sort_by(|a, b| a.peer.address.cmp(&b.peer.address));

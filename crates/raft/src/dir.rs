@@ -40,6 +40,9 @@ const IDENTITY: &str = "identity";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const RESTORING: &str = "restoring";
 
+/// Says why this replica must not serve any more, if so.
+const CONDEMNED: &str = "condemned";
+
 /// There while a recovery is under way, see `recover`.
 pub(crate) const RECOVERY: &str = "recovery";
 
@@ -181,6 +184,11 @@ pub enum OpenError {
     )]
     Corrupt { path: PathBuf, reason: String },
     #[error(
+        "data directory {} is out of service: {reason}: keep a copy if the others may be wrong, then \
+         empty it and let the node join as a new member", path.display()
+    )]
+    Condemned { path: PathBuf, reason: String },
+    #[error(
         "{} is of a cluster that writes its log in format {format}, this program reads {formats}: \
          start a version of it that reads that", path.display()
     )]
@@ -281,6 +289,7 @@ impl DataDir {
                 path: path.to_owned(),
             });
         }
+        refuse_condemned(path)?;
         Self::with_group(path, stored, lock)
     }
 
@@ -443,6 +452,23 @@ fn refuse_half_restored(path: &Path) -> Result<(), OpenError> {
 }
 
 /// A directory with anything else in it and no identity is somebody's.
+/// Has every later start on this directory refused. It survives a crash.
+pub(crate) fn condemn(path: &Path, reason: &str) -> io::Result<()> {
+    durable::replace(&path.join(CONDEMNED), reason.as_bytes())
+}
+
+fn refuse_condemned(path: &Path) -> Result<(), OpenError> {
+    let name = path.join(CONDEMNED);
+    match fs::read(&name) {
+        Ok(reason) => Err(OpenError::Condemned {
+            path: path.to_owned(),
+            reason: String::from_utf8_lossy(&reason).into_owned(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(OpenError::io("read", &name, error)),
+    }
+}
+
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     if path.join(IDENTITY).exists() {
         return Ok(());

@@ -16,6 +16,8 @@ pub enum FatalKind {
     StateWrite,
     /// Bytes on disk are not what was written.
     Corrupt,
+    /// The state is not what most members hold.
+    Diverged,
     /// A log entry or a row was written by a newer version of this program.
     Undecodable,
     /// The consensus engine stopped.
@@ -32,6 +34,10 @@ impl FatalKind {
             Self::Corrupt => {
                 "check the disk, then restore this node's data directory from a snapshot, or empty \
                  it and let the node rejoin as a new member"
+            }
+            Self::Diverged => {
+                "check the disk; keep a copy of this node's data directory if the others may be \
+                 wrong, then empty it and let the node rejoin as a new member"
             }
             Self::Undecodable => {
                 "start a version of the program that is at least as new as the data"
@@ -112,6 +118,7 @@ mod tests {
         let kinds = [
             FatalKind::StateWrite,
             FatalKind::Corrupt,
+            FatalKind::Diverged,
             FatalKind::Undecodable,
             FatalKind::Consensus,
         ];

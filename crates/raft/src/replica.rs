@@ -228,6 +228,7 @@ impl Replica {
                 formed: true,
                 ..*dir.identity()
             },
+            path: dir.path().to_owned(),
             settings,
             clock,
             transport,

@@ -563,9 +563,10 @@ impl State {
         self.inner.applied.send_replace(position);
     }
 
-    /// Changes a row behind the back of everything that counts, as a bad disk would.
-    #[cfg(test)]
-    pub(crate) fn overwrite(&self, key: &memorygate_core::state::RowKey, value: &[u8]) {
+    /// Changes a row behind the back of everything that counts, as a bad disk would: for tests that
+    /// look whether it is found.
+    #[doc(hidden)]
+    pub fn overwrite(&self, key: &memorygate_core::state::RowKey, value: &[u8]) {
         let generation = self.writer().generation.clone();
         let store = generation.store();
         let (family, key) = kv::encode(key);

@@ -92,6 +92,7 @@ impl Alarm {
     pub fn of_fatal(node_id: u64, fatal: &Fatal, since: TimeMs) -> Option<Self> {
         let kind = match fatal.kind {
             FatalKind::Corrupt => Kind::Corrupt,
+            FatalKind::Diverged => Kind::Diverged,
             FatalKind::LogWrite | FatalKind::StateWrite => Kind::StorageFailed,
             FatalKind::Undecodable | FatalKind::Consensus => return None,
         };

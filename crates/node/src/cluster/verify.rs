@@ -8,14 +8,15 @@ use std::{
 
 use futures::future::join_all;
 use memorygate_proto::v1;
-use memorygate_raft::{DigestError, Peer};
+use memorygate_raft::{DigestError, Membership, Peer};
 use prost::Message as _;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::{
-    Cluster,
+    ALARM_WITHIN, Cluster,
     alarms::{Alarm, Kind},
-    by_address,
+    by_address, condemning,
 };
 use crate::{
     deadline::Deadline,
@@ -28,7 +29,7 @@ const READ_WITHIN: Duration = Duration::from_secs(600);
 
 impl Cluster {
     /// Has every member read its state at one position. Those that differ from the others are named
-    /// by an alarm.
+    /// by an alarm, and are out of service if most members are right.
     pub async fn verify(&self, deadline: Deadline) -> Result<v1::VerifyResponse, Error> {
         let waiting = "waiting for a marker to be committed";
         let marking = self.backend.raft.mark();
@@ -54,7 +55,10 @@ impl Cluster {
                     .to_owned(),
                 since: self.backend.clock.now(),
             };
-            self.raise(alarm).await;
+            self.raise(alarm.clone()).await;
+            if compared.is_certain {
+                self.condemn(alarm, &membership).await;
+            }
         }
         Ok(v1::VerifyResponse {
             position: Some(write::position(self.backend.position(position))),
@@ -62,6 +66,31 @@ impl Cluster {
             is_equal: compared.is_equal,
             different_namespaces: compared.different_namespaces.into_iter().collect(),
         })
+    }
+
+    /// Has a member stop that is wrong for certain.
+    async fn condemn(&self, alarm: Alarm, membership: &Membership) {
+        if alarm.node_id == self.node_id() {
+            return self.condemn_here(alarm).await;
+        }
+        let Some(member) = membership.get(alarm.node_id) else {
+            return;
+        };
+        let request = condemning(&alarm);
+        let told = self.links.alarm(&member.peer, request, ALARM_WITHIN);
+        if let Err(error) = told.await {
+            warn!(%error, "member that differs from the others was not stopped");
+        }
+    }
+
+    /// This node is wrong for certain: it stops, and does not serve what it holds again.
+    pub(crate) async fn condemn_here(&self, alarm: Alarm) {
+        self.raise_here(alarm.clone());
+        let raft = self.backend.raft.clone();
+        let condemning = tokio::task::spawn_blocking(move || raft.condemn(&alarm.reason));
+        if let Err(error) = condemning.await {
+            warn!(%error, "node that differs from the others was not stopped");
+        }
     }
 
     async fn digest_of(&self, member: &Peer, position: u64, within: Duration) -> v1::MemberDigest {
@@ -119,6 +148,8 @@ struct Compared {
     is_equal: bool,
     /// Members that hold something else than most, or than they have counted.
     differing: BTreeSet<u64>,
+    /// Whether most members are right, so that the others are wrong whoever has not answered.
+    is_certain: bool,
     different_namespaces: BTreeSet<String>,
 }
 
@@ -139,6 +170,7 @@ fn compare(members: &[v1::MemberDigest]) -> Compared {
     let is_right = |member: &v1::MemberDigest| {
         member.matches_own_count && most.is_some_and(|(hash, _)| **hash == member.state_hash)
     };
+    let right = answers().filter(|member| is_right(member)).count();
     let wrong = answers().filter(|member| !is_right(member));
     let differing: BTreeSet<u64> = wrong
         .filter_map(|member| u64::from_str_radix(&member.node_id, 16).ok())
@@ -155,6 +187,7 @@ fn compare(members: &[v1::MemberDigest]) -> Compared {
     Compared {
         is_equal: differing.is_empty() && answers().count() == members.len(),
         differing,
+        is_certain: right > members.len() / 2,
         different_namespaces: names.into_iter().filter(is_different).cloned().collect(),
     }
 }
@@ -180,9 +213,11 @@ mod tests {
         let Compared {
             is_equal,
             differing,
+            is_certain,
             different_namespaces,
         } = compare(members);
-        format!("equal={is_equal} {differing:?} {different_namespaces:?}")
+        let certain = if is_certain { "certain" } else { "uncertain" };
+        format!("equal={is_equal} {certain} {differing:?} {different_namespaces:?}")
     }
 
     #[test]
@@ -190,11 +225,11 @@ mod tests {
         let [a, b, c] = [digest(1, "x"), digest(2, "x"), digest(3, "x")];
         assert_eq!(
             check(&[a.clone(), b.clone(), c.clone()]),
-            "equal=true {} {}"
+            "equal=true certain {} {}"
         );
         assert_eq!(
             check(&[a.clone(), b.clone(), digest(3, "y")]),
-            "equal=false {3} {\"other\"}"
+            "equal=false certain {3} {\"other\"}"
         );
         let miscounted = v1::MemberDigest {
             matches_own_count: false,
@@ -202,18 +237,21 @@ mod tests {
         };
         assert_eq!(
             check(&[a.clone(), b.clone(), miscounted]),
-            "equal=false {3} {}"
+            "equal=false certain {3} {}"
         );
         let silent = v1::MemberDigest {
             unreachable: "gone".to_owned(),
             node_id: c.node_id,
             ..v1::MemberDigest::default()
         };
-        assert_eq!(check(&[a.clone(), b, silent.clone()]), "equal=false {} {}");
+        assert_eq!(
+            check(&[a.clone(), b, silent.clone()]),
+            "equal=false certain {} {}"
+        );
         // Two that differ, and nobody to say who is right.
         assert_eq!(
             check(&[a, digest(2, "y"), silent]),
-            "equal=false {1, 2} {\"other\"}"
+            "equal=false uncertain {1, 2} {\"other\"}"
         );
     }
 }

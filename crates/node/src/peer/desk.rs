@@ -435,6 +435,18 @@ impl peer_server::Peer for Service {
                 cluster.raise_here(alarm);
                 0
             }
+            Some(What::Condemn(bytes)) => {
+                let alarm = v1::ClusterAlarm::decode(bytes)
+                    .ok()
+                    .and_then(Alarm::of_wire);
+                let alarm = alarm.ok_or_else(|| malformed("is not one that this node knows"))?;
+                let own = self.0.replica()?.identity().node_id;
+                if alarm.kind != Kind::Diverged || alarm.node_id != own {
+                    return Err(malformed("condemns another node, or for another reason"));
+                }
+                cluster.condemn_here(alarm).await;
+                0
+            }
             Some(What::Clear(bytes)) => {
                 let which = v1::ClearAlarmsRequest::decode(bytes)
                     .map_err(|_| malformed("to clear is malformed"))?;

@@ -3,8 +3,10 @@
 
 use std::{net::TcpListener, sync::atomic::Ordering};
 
+use memorygate_core::{name::Namespace, state::RowKey};
 use memorygate_proto::v1::{
     AlarmKind, ClearAlarmsRequest, ClusterAlarm, LearnRequest, ListAlarmsRequest, StatusRequest,
+    VerifyRequest, VerifyResponse,
 };
 
 use crate::{
@@ -177,6 +179,100 @@ async fn a_member_with_damaged_files_is_known_to_the_others() {
     let refused = operator.clear_alarms(unknown).await.unwrap_err();
     assert_eq!(failure(&refused).0, "InvalidArgument INVALID kind");
     cluster.shutdown().await;
+}
+
+/// Changes what one replica holds of a namespace, as a disk that lies would.
+fn damage(cluster: &Cluster, at: usize, name: &str) {
+    let backend = cluster.nodes[at].as_ref().unwrap().backend();
+    let name = Namespace::parse(name).unwrap();
+    let snapshot = backend.raft.state().snapshot();
+    let (key, memory) = snapshot.list(&name, None, 1).unwrap().remove(0);
+    let mut row = minicbor::to_vec(&memory).unwrap();
+    let content = memory.content.as_bytes();
+    let place = row.windows(content.len()).position(|part| part == content);
+    row[place.unwrap()] ^= 1;
+    let state = backend.raft.state();
+    state.overwrite(&RowKey::Memory(name, key), &row);
+}
+
+async fn verify(operator: &mut Operator) -> VerifyResponse {
+    let verified = operator.verify(VerifyRequest {}).await;
+    verified.unwrap().into_inner()
+}
+
+/// Found by comparing, named with its namespace, out of service and refused, and then replaced by
+/// itself once its directory was emptied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_differs_from_the_others_is_out_of_service_until_it_is_a_new_one() {
+    for leads in [false, true] {
+        let mut cluster = Cluster::formed(3).await;
+        let leader = cluster.leader().await;
+        let damaged = (leader + usize::from(!leads)) % 3;
+        let others = [(damaged + 1) % 3, (damaged + 2) % 3];
+        let mut client = cluster.client(others[0]).await;
+        for name in ["sound", "hurt"] {
+            let lesson = LearnRequest {
+                namespace: name.to_owned(),
+                experiences: vec![experience("what was learned")],
+                ..LearnRequest::default()
+            };
+            client.learn(lesson).await.unwrap();
+        }
+        cluster.agree().await;
+        let mut operator = cluster.operator(others[0]).await;
+        assert!(verify(&mut operator).await.is_equal);
+        damage(&cluster, damaged, "hurt");
+        let node_id = cluster.id(damaged);
+        let named = format!("{node_id:016x}");
+        let verified = verify(&mut operator).await;
+        assert!(!verified.is_equal);
+        assert_eq!(verified.different_namespaces, ["hurt"]);
+        for member in &verified.members {
+            assert_eq!(member.matches_own_count, member.node_id != named);
+        }
+        for at in others {
+            let mut operator = cluster.operator(at).await;
+            let raised = alarm(&mut operator, node_id, AlarmKind::Diverged).await;
+            assert!(raised.reason.contains("differs"), "{raised:?}");
+            assert!(
+                raised.remedy.contains("empty its data directory"),
+                "{raised:?}"
+            );
+        }
+        // It says so itself, and the server's program stops then.
+        let failed = cluster.nodes[damaged].as_ref().unwrap().failed().await;
+        assert!(failed.contains("differs from what"), "{failed}");
+        let address = cluster.nodes[damaged].as_ref().unwrap().http_address();
+        assert_eq!(http(&address.to_string(), "/livez").await.0, 503);
+        assert_eq!(http(&address.to_string(), "/readyz").await.0, 503);
+        cluster.stop(damaged).await;
+        free(&cluster.peers[damaged]).await;
+        let Err(refused) = cluster.start(damaged).node().await else {
+            panic!("a replica that differs starts again");
+        };
+        let text = format!("{refused:#}");
+        assert!(text.contains("is out of service"), "{text}");
+        assert!(text.contains("let the node join as a new member"), "{text}");
+        // The others go on.
+        cluster.leader().await;
+        learn(&mut client, "meanwhile").await;
+        alarm(&mut operator, node_id, AlarmKind::Diverged).await;
+
+        std::fs::remove_dir_all(cluster.data(damaged)).unwrap();
+        free(&cluster.peers[damaged]).await;
+        cluster.restart(damaged).await;
+        assert_ne!(cluster.id(damaged), node_id);
+        for at in 0..3 {
+            until_no_alarm(&mut cluster.operator(at).await).await;
+        }
+        let back = cluster.nodes[damaged].as_ref().unwrap();
+        back.ready().await.unwrap();
+        let found = cluster.client(damaged).await.recall(ask("meanwhile")).await;
+        assert!(contents(&found.unwrap().into_inner()).contains(&"meanwhile".to_owned()));
+        cluster.agree().await;
+        assert!(verify(&mut operator).await.is_equal);
+        cluster.shutdown().await;
+    }
 }
 
 /// Waits until nothing listens on an address any more.

@@ -521,7 +521,15 @@ async fn the_peer_port_refuses_whoever_is_no_member() {
         };
         raise(alarm.encode_to_vec())
     };
+    let condemn = |raising: AlarmRequest| match raising.what {
+        Some(What::Raise(alarm)) => AlarmRequest {
+            what: Some(What::Condemn(alarm)),
+        },
+        other => panic!("it raises nothing: {other:?}"),
+    };
     let known = format!("{:016x}", hello.node_id);
+    let other = format!("{:016x}", cluster.id(1));
+    assert_ne!(known, other);
     let alarm = about(&known, AlarmKind::Corrupt);
     let status = peer.alarm(with(alarm, &stranger)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -531,6 +539,15 @@ async fn the_peer_port_refuses_whoever_is_no_member() {
         (about("7", AlarmKind::Corrupt), "no member"),
         (about(&known, AlarmKind::DiskFull), "nobody else"),
         (about(&known, AlarmKind::Unspecified), "not one that"),
+        (
+            condemn(raise(vec![0xff; 9])),
+            "not one that this node knows",
+        ),
+        (
+            condemn(about(&other, AlarmKind::Diverged)),
+            "condemns another",
+        ),
+        (condemn(about(&known, AlarmKind::Corrupt)), "another reason"),
     ] {
         let status = peer.alarm(with(alarm, &member)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");

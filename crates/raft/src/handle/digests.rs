@@ -4,9 +4,14 @@
 use std::sync::Arc;
 
 use memorygate_core::command::{Command, Mark};
+use tracing::error;
 
 use super::{Handle, ProposeError};
-use crate::state::{DigestError, StateDigests};
+use crate::{
+    dir,
+    fatal::FatalKind,
+    state::{DigestError, StateDigests},
+};
 
 impl Handle {
     /// Writes a marker to the log, on the leader, and says where it stands.
@@ -39,5 +44,15 @@ impl Handle {
                 reason: error.to_string(),
             })
         })
+    }
+
+    /// Takes this replica out of service for good, because it was found to hold something else than
+    /// most: it stops, and is refused when it is started again. Blocks.
+    pub fn condemn(&self, reason: &str) {
+        if let Err(error) = dir::condemn(&self.shared.path, reason) {
+            // It stops all the same; a disk that takes no note fails the next start by itself.
+            error!(%error, "data directory cannot be marked as out of service");
+        }
+        self.shared.alarm.raise(FatalKind::Diverged, reason);
     }
 }
