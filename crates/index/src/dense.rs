@@ -71,6 +71,12 @@ pub(crate) fn signs(vector: &Vector) -> Bits {
     sign_bits(&Rotation::shared().rotate(vector))
 }
 
+/// [`signs`] of each vector, sooner than one by one.
+pub(crate) fn signs_of_all(vectors: &[&Vector]) -> Vec<Bits> {
+    let rotated = Rotation::shared().rotate_all(vectors);
+    rotated.iter().map(|vector| sign_bits(vector)).collect()
+}
+
 /// The vectors of one namespace, by slot.
 #[derive(Debug)]
 pub(crate) struct Dense {

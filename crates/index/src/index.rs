@@ -24,6 +24,10 @@ use crate::{
 /// them.
 const PARALLEL_FROM: usize = 64;
 
+/// Memories that one thread prepares at a time: few enough that all threads have work, and enough that
+/// the rotation's matrix is read seldom.
+const PREPARED_TOGETHER: usize = 24;
+
 /// The index of everything. What it holds follows from the memories that it was told of, and not
 /// from the order in which it was.
 #[derive(Debug, Default)]
@@ -47,6 +51,26 @@ enum Kind {
     /// Everything but content and embedding may have changed.
     Updated(Arc<Memory>),
     Removed,
+}
+
+impl Kind {
+    fn created(prepared: &mut impl Iterator<Item = Prepared>) -> Self {
+        let next = prepared.next();
+        Self::Created(Box::new(
+            next.expect("one is prepared for each that is created"),
+        ))
+    }
+}
+
+/// All that are created, made ready in their order, on all cores if they are many.
+fn prepared(created: &[(Arc<Memory>, Arc<Embedding>)]) -> Vec<Prepared> {
+    if created.len() < PARALLEL_FROM {
+        return Prepared::all(created);
+    }
+    created
+        .par_chunks(PREPARED_TOGETHER)
+        .flat_map_iter(Prepared::all)
+        .collect()
 }
 
 /// A memory as it is stored at one position; `None` if there is none.
@@ -111,55 +135,64 @@ impl Index {
 
     /// Makes changes ready, in their order.
     pub fn prepare(changes: &[Change]) -> Vec<Step> {
-        let step = |change: &Change| {
-            let kind = match &change.kind {
+        let created: Vec<_> = changes
+            .iter()
+            .filter_map(|change| match &change.kind {
                 ChangeKind::Created { memory, embedding } => {
-                    Kind::Created(Box::new(Prepared::new(memory.clone(), embedding.clone())))
+                    Some((memory.clone(), embedding.clone()))
                 }
+                ChangeKind::Updated { .. } | ChangeKind::Removed => None,
+            })
+            .collect();
+        let mut prepared = prepared(&created).into_iter();
+        let step = |change: &Change| Step {
+            namespace: change.namespace.clone(),
+            key: change.key,
+            kind: match &change.kind {
+                ChangeKind::Created { .. } => Kind::created(&mut prepared),
                 ChangeKind::Updated { memory } => Kind::Updated(memory.clone()),
                 ChangeKind::Removed => Kind::Removed,
-            };
-            Step {
-                namespace: change.namespace.clone(),
-                key: change.key,
-                kind,
-            }
+            },
         };
-        if changes.len() < PARALLEL_FROM {
-            return changes.iter().map(step).collect();
-        }
-        changes.par_iter().map(step).collect()
+        changes.iter().map(step).collect()
     }
 
     /// Makes ready what brings this index to the state in which the records are stored.
     pub fn prepare_records(&self, records: Vec<Record>) -> Vec<Step> {
-        let step = |record: Record| {
-            let Record {
-                namespace,
-                key,
-                stored,
-            } = record;
-            let indexed = self
-                .namespaces
-                .get(&namespace)
-                .and_then(|index| index.created(key));
-            let kind = match stored {
-                None => Kind::Removed,
-                // Nothing changes a memory's text, embedding or place while it lives.
-                Some((memory, _)) if indexed == Some(memory.created) => {
-                    Kind::Updated(memory.into())
-                }
-                Some((memory, embedding)) => {
-                    Kind::Created(Box::new(Prepared::new(memory.into(), embedding.into())))
-                }
-            };
-            Step {
-                namespace,
-                key,
-                kind,
-            }
+        let mut created = Vec::new();
+        let steps: Vec<(Namespace, Key, Option<Kind>)> = records
+            .into_iter()
+            .map(|record| {
+                let Record {
+                    namespace,
+                    key,
+                    stored,
+                } = record;
+                let indexed = self
+                    .namespaces
+                    .get(&namespace)
+                    .and_then(|index| index.created(key));
+                let kind = match stored {
+                    None => Some(Kind::Removed),
+                    // Nothing changes a memory's text, embedding or place while it lives.
+                    Some((memory, _)) if indexed == Some(memory.created) => {
+                        Some(Kind::Updated(memory.into()))
+                    }
+                    Some((memory, embedding)) => {
+                        created.push((memory.into(), embedding.into()));
+                        None
+                    }
+                };
+                (namespace, key, kind)
+            })
+            .collect();
+        let mut prepared = prepared(&created).into_iter();
+        let step = |(namespace, key, kind): (Namespace, Key, Option<Kind>)| Step {
+            namespace,
+            key,
+            kind: kind.unwrap_or_else(|| Kind::created(&mut prepared)),
         };
-        records.into_par_iter().map(step).collect()
+        steps.into_iter().map(step).collect()
     }
 
     /// Follows changes, in their order. After an error the index is of no use.

@@ -76,25 +76,31 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(memory: Arc<Memory>, embedding: Arc<Embedding>) -> Self {
-        let tokens = Tokenizer::default().tokens(&memory.content);
-        let bits = embedding
-            .windows
+    /// Prepares memories together, which is sooner than one by one.
+    pub fn all(created: &[(Arc<Memory>, Arc<Embedding>)]) -> Vec<Self> {
+        let vectors: Vec<&Vector> = created
             .iter()
-            .map(|w| dense::signs(vector(&w.dense)))
+            .flat_map(|(_, embedding)| embedding.windows.iter())
+            .map(|window| vector(&window.dense))
             .collect();
-        let pieces = embedding
-            .windows
+        let mut bits = dense::signs_of_all(&vectors).into_iter();
+        let tokenizer = Tokenizer::default();
+        created
             .iter()
-            .flat_map(|w| w.states.pieces.iter().copied());
-        let distinct = Distinct::of(pieces);
-        Self {
-            memory,
-            embedding,
-            tokens,
-            bits,
-            distinct,
-        }
+            .map(|(memory, embedding)| {
+                let pieces = embedding
+                    .windows
+                    .iter()
+                    .flat_map(|w| w.states.pieces.iter().copied());
+                Self {
+                    memory: memory.clone(),
+                    embedding: embedding.clone(),
+                    tokens: tokenizer.tokens(&memory.content),
+                    bits: bits.by_ref().take(embedding.windows.len()).collect(),
+                    distinct: Distinct::of(pieces),
+                }
+            })
+            .collect()
     }
 }
 
@@ -285,8 +291,8 @@ mod tests {
     type Live = BTreeMap<Key, (Memory, Embedding)>;
 
     fn insert(index: &mut NamespaceIndex, key: Key, memory: &Memory, embedding: &Embedding) {
-        let prepared = Prepared::new(memory.clone().into(), embedding.clone().into());
-        index.insert(key, &prepared).unwrap();
+        let prepared = Prepared::all(&[(memory.clone().into(), embedding.clone().into())]);
+        index.insert(key, &prepared[0]).unwrap();
     }
 
     fn fresh(live: &Live) -> NamespaceIndex {

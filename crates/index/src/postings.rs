@@ -4,6 +4,8 @@
 //! block and not the whole list. Nothing dead stays in it: what a list says depends only on the
 //! documents that live, not on those that came and went.
 
+use smallvec::{SmallVec, smallvec};
+
 /// Entries of the largest block: 4 KiB. A full one is split in two.
 const BLOCK_MAX: usize = 512;
 
@@ -17,8 +19,8 @@ pub(crate) struct Posting {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Postings {
-    /// None is empty; slots ascend within and across blocks.
-    blocks: Vec<Vec<Posting>>,
+    /// None is empty; slots ascend within and across blocks. Most terms are rare, and have one.
+    blocks: SmallVec<[Vec<Posting>; 1]>,
     len: u32,
 }
 
@@ -31,8 +33,8 @@ impl Postings {
         );
         let len = u32::try_from(entries.len()).expect("one entry a slot, and slots are 32 bits");
         let blocks = match entries.len() {
-            0 => Vec::new(),
-            1..=BLOCK_MAX => vec![entries],
+            0 => SmallVec::new(),
+            1..=BLOCK_MAX => smallvec![entries],
             _ => entries.chunks(BLOCK_MAX).map(<[Posting]>::to_vec).collect(),
         };
         Self { blocks, len }

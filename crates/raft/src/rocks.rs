@@ -31,6 +31,11 @@ const LOG_WRITE_BUFFER_BYTES: usize = 32 * MIB;
 /// that does not grow writes no file system metadata.
 const LOG_RECYCLED_FILES: usize = 4;
 
+/// Tables of the log that are merged at once. A snapshot comes after eight or so and makes all they
+/// hold obsolete, so most are merged into nothing; merging four, as is the default, would write each
+/// entry once more before.
+const LOG_TABLES_MERGED: i32 = 16;
+
 /// Open table files of one database, at most.
 const OPEN_FILES_MAX: i32 = 1_024;
 
@@ -369,6 +374,9 @@ fn family_options(kind: Kind, family: Family, memory: &Memory) -> Options {
         Family::Entries => {
             options.set_compression_type(DBCompressionType::None);
             table.set_block_size(64 * 1024);
+            options.set_level_zero_file_num_compaction_trigger(LOG_TABLES_MERGED);
+            options.set_level_zero_slowdown_writes_trigger(2 * LOG_TABLES_MERGED);
+            options.set_level_zero_stop_writes_trigger(3 * LOG_TABLES_MERGED);
         }
         Family::Memories => {
             options.set_compression_type(DBCompressionType::Lz4);

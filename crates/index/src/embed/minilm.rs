@@ -149,31 +149,18 @@ impl MiniLm {
         rows: &[usize],
         map: impl Fn([f32; DIMENSION]) -> [f32; DIMENSION],
     ) -> Vec<[f32; DIMENSION]> {
-        let count = rows.len();
-        let mut panels = vec![0.0; count * DIMENSION];
-        let mut rotated = vec![0.0; count * DIMENSION];
-        for (at, row) in rows.iter().enumerate() {
-            let mut state = [0.0; DIMENSION];
-            for (part, panel) in state.as_chunks_mut().0.iter_mut().zip(states.row(*row)) {
-                *part = *panel;
-            }
-            let state = map(state);
-            for (panel, part) in state.as_chunks::<PANEL>().0.iter().enumerate() {
-                panels[(panel * count + at) * PANEL..][..PANEL].copy_from_slice(part);
-            }
-        }
-        self.rotation.rotate_rows(count, &panels, &mut rotated);
-        let parts = rotated.as_chunks::<PANEL>().0;
-        (0..count)
-            .map(|at| {
+        let states: Vec<[f32; DIMENSION]> = rows
+            .iter()
+            .map(|row| {
                 let mut state = [0.0; DIMENSION];
-                let parts = parts[at..].iter().step_by(count);
-                for (part, from) in state.as_chunks_mut().0.iter_mut().zip(parts) {
-                    *part = *from;
+                for (part, panel) in state.as_chunks_mut().0.iter_mut().zip(states.row(*row)) {
+                    *part = *panel;
                 }
-                state
+                map(state)
             })
-            .collect()
+            .collect();
+        let states: Vec<&[f32; DIMENSION]> = states.iter().collect();
+        self.rotation.rotate_all(&states)
     }
 
     /// Plans all items, reads all their windows together, and gives each item's results back.

@@ -45,8 +45,33 @@ impl Rotation {
         rotated
     }
 
-    /// Rotates rows in panels (see `product`); each row has the bits of [`Self::rotate`].
-    pub(super) fn rotate_rows(&self, rows: usize, panels: &[f32], out: &mut [f32]) {
+    /// The vectors rotated, each with the bits of [`Self::rotate`]. The matrix is read once for all
+    /// of them.
+    pub fn rotate_all(&self, vectors: &[&[f32; DIMENSION]]) -> Vec<[f32; DIMENSION]> {
+        let rows = vectors.len();
+        let mut panels = vec![0.0; rows * DIMENSION];
+        for (row, vector) in vectors.iter().enumerate() {
+            for (panel, part) in vector.as_chunks::<PANEL>().0.iter().enumerate() {
+                panels[(panel * rows + row) * PANEL..][..PANEL].copy_from_slice(part);
+            }
+        }
+        let mut rotated = vec![0.0; rows * DIMENSION];
+        self.rotate_rows(rows, &panels, &mut rotated);
+        let parts = rotated.as_chunks::<PANEL>().0;
+        (0..rows)
+            .map(|row| {
+                let mut vector = [0.0; DIMENSION];
+                let parts = parts[row..].iter().step_by(rows);
+                for (part, from) in vector.as_chunks_mut().0.iter_mut().zip(parts) {
+                    *part = *from;
+                }
+                vector
+            })
+            .collect()
+    }
+
+    /// Rotates rows in panels (see `product`).
+    fn rotate_rows(&self, rows: usize, panels: &[f32], out: &mut [f32]) {
         if rows == 0 {
             return;
         }
@@ -177,6 +202,22 @@ mod tests {
                 .zip(&vector)
                 .fold(0.0_f32, |sum, (a, b)| b.mul_add(*a, sum));
             assert_eq!(x.to_bits(), expected.to_bits());
+        }
+    }
+
+    #[test]
+    fn vectors_rotated_together_have_the_bits_of_each_alone() {
+        let rotation = Rotation::shared();
+        let vectors: Vec<[f32; DIMENSION]> = (0..13)
+            .map(|n| std::array::from_fn(|i| ((i * 31 + n * 7) % 101) as f32 / 50.0 - 1.0))
+            .collect();
+        for count in 0..=vectors.len() {
+            let some: Vec<&[f32; DIMENSION]> = vectors[..count].iter().collect();
+            let together = rotation.rotate_all(&some);
+            assert_eq!(together.len(), count);
+            for (vector, rotated) in some.iter().zip(together) {
+                assert_eq!(rotation.rotate(*vector), rotated);
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! The words section of a checkpoint: lengths of the documents, then each term with its postings.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{Lexical, Term};
+use super::{Ids, Lexical, Term};
 use crate::{
     checkpoint::sections::{Fields, put_number},
     postings::{Posting, Postings},
@@ -42,7 +42,7 @@ impl Lexical {
             .map(|_| fields.number())
             .collect::<Option<_>>()?;
         let count = fields.number()?;
-        let mut ids = HashMap::new();
+        let mut ids = Ids::default();
         let mut terms = Vec::new();
         let mut held = vec![Vec::new(); documents];
         for id in 0..count {

@@ -23,6 +23,8 @@
 
 mod stems;
 
+use std::iter;
+
 use rust_stemmers::{Algorithm, Stemmer};
 
 use self::stems::Stems;
@@ -40,13 +42,48 @@ pub(crate) struct Tokenizer {
     english: Stemmer,
 }
 
-/// What a text consists of.
+/// What a text consists of: words, then humps and identifiers, one term an occurrence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tokens {
-    /// Words, then humps and identifiers; one entry an occurrence.
-    pub(crate) terms: Vec<String>,
+    terms: Terms,
     /// How many of the terms, from the first on, are words: the length of the text.
     pub(crate) words: u32,
+}
+
+impl Tokens {
+    pub(crate) fn terms(&self) -> impl Iterator<Item = &str> {
+        self.terms.iter()
+    }
+}
+
+/// Terms one behind the other in one text: one of their own each would be some hundred allocations
+/// for a memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Terms {
+    text: String,
+    /// By term: where it ends in the text.
+    ends: Vec<usize>,
+}
+
+impl Terms {
+    /// Adds what `write` writes as one term.
+    fn push(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.text);
+        self.ends.push(self.text.len());
+    }
+
+    fn append(&mut self, other: &Self) {
+        let before = self.text.len();
+        self.text.push_str(&other.text);
+        self.ends.extend(other.ends.iter().map(|end| before + end));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.text[start..*end])
+    }
 }
 
 impl Default for Tokenizer {
@@ -59,8 +96,11 @@ impl Default for Tokenizer {
 
 impl Tokenizer {
     pub(crate) fn tokens(&self, text: &str) -> Tokens {
-        let mut words = Vec::new();
-        let mut more = Vec::new();
+        let mut words = Terms {
+            text: String::with_capacity(text.len()),
+            ends: Vec::with_capacity(text.len() / 4),
+        };
+        let mut more = Terms::default();
         for run in text.split(|c: char| !c.is_alphanumeric()) {
             if run.is_empty() {
                 continue;
@@ -69,30 +109,33 @@ impl Tokenizer {
                 unspaced(run, &mut words);
                 continue;
             }
-            words.push(self.word(run));
+            self.word(run, &mut words);
             let humps = humps(run);
             if humps.len() > 1 {
-                more.extend(humps.iter().filter(|h| h.len() > 1).map(|h| self.word(h)));
+                for hump in humps.iter().filter(|h| h.len() > 1) {
+                    self.word(hump, &mut more);
+                }
             }
         }
         for run in text.split(|c: char| !c.is_alphanumeric() && !JOINERS.contains(&c)) {
             identifiers(run, &mut more);
         }
-        let count = u32::try_from(words.len()).expect("a content is at most 64 KiB");
-        words.append(&mut more);
+        let count = u32::try_from(words.ends.len()).expect("a content is at most 64 KiB");
+        words.append(&more);
         Tokens {
             terms: words,
             words: count,
         }
     }
 
-    fn word(&self, run: &str) -> String {
-        if !run.is_ascii() {
-            return cut(run, WORD_BYTES_MAX).to_lowercase();
+    fn word(&self, run: &str, into: &mut Terms) {
+        let run = cut(run, WORD_BYTES_MAX);
+        if run.is_ascii() {
+            let stem = |word: &str| self.english.stem(word).into_owned();
+            into.push(|text| Stems::of_this_thread(run, stem, text));
+        } else {
+            into.push(|text| text.push_str(&run.to_lowercase()));
         }
-        Stems::of_this_thread(cut(run, WORD_BYTES_MAX), |word| {
-            self.english.stem(word).into_owned()
-        })
     }
 }
 
@@ -109,13 +152,15 @@ fn is_unspaced(c: char) -> bool {
 }
 
 /// Every two neighbouring characters; a character without neighbours stands alone.
-fn unspaced(run: &str, words: &mut Vec<String>) {
+fn unspaced(run: &str, words: &mut Terms) {
     let run = run.to_lowercase();
     let chars: Vec<char> = run.chars().collect();
     if let [alone] = chars[..] {
-        words.push(alone.to_string());
+        words.push(|text| text.push(alone));
     }
-    words.extend(chars.windows(2).map(|pair| pair.iter().collect::<String>()));
+    for pair in chars.windows(2) {
+        words.push(|text| text.extend(pair));
+    }
 }
 
 /// Where letter case says that a new word begins: `crashLoop` and `HTTPServer`, not `APIs`.
@@ -152,21 +197,32 @@ const JOINERS: [char; 17] = [
 const SEPARATORS: [char; 5] = ['/', ':', '=', '@', ','];
 
 /// The run as a whole, and the identifiers that it consists of.
-fn identifiers(run: &str, into: &mut Vec<String>) {
+fn identifiers(run: &str, into: &mut Terms) {
     let whole = run.trim_matches(|c: char| !c.is_alphanumeric());
     if whole.len() > IDENTIFIER_BYTES_MAX {
         return;
     }
     if is_identifier(whole) {
-        into.push(whole.to_lowercase());
+        into.push(|text| lower(whole, text));
     }
     if whole.contains(SEPARATORS) {
         for part in whole.split(SEPARATORS) {
             let part = part.trim_matches(|c: char| !c.is_alphanumeric());
             if is_identifier(part) {
-                into.push(part.to_lowercase());
+                into.push(|text| lower(part, text));
             }
         }
+    }
+}
+
+/// Appends an identifier in lower case.
+fn lower(identifier: &str, text: &mut String) {
+    if identifier.is_ascii() {
+        let start = text.len();
+        text.push_str(identifier);
+        text[start..].make_ascii_lowercase();
+    } else {
+        text.push_str(&identifier.to_lowercase());
     }
 }
 
@@ -183,7 +239,8 @@ mod tests {
 
     fn check(text: &str) -> String {
         let tokens = Tokenizer::default().tokens(text);
-        let (words, more) = tokens.terms.split_at(tokens.words as usize);
+        let terms: Vec<&str> = tokens.terms().collect();
+        let (words, more) = terms.split_at(tokens.words as usize);
         format!("{} | {}", words.join(" "), more.join(" "))
     }
 
@@ -252,15 +309,16 @@ mod tests {
     #[test]
     fn the_longest_runs_are_bounded() {
         let tokens = Tokenizer::default().tokens(&"é".repeat(32 * 1024));
-        assert_eq!((tokens.words, tokens.terms[0].len()), (1, WORD_BYTES_MAX));
+        let lengths: Vec<usize> = tokens.terms().map(str::len).collect();
+        assert_eq!((tokens.words, &lengths[..]), (1, &[WORD_BYTES_MAX][..]));
     }
 
     proptest! {
         #[test]
         fn no_text_is_too_strange(text in "\\PC{0,60}") {
             let tokens = Tokenizer::default().tokens(&text);
-            prop_assert!(tokens.words as usize <= tokens.terms.len());
-            prop_assert!(tokens.terms.iter().all(|t| !t.is_empty() && !t.contains(' ')));
+            prop_assert!(tokens.words as usize <= tokens.terms().count());
+            prop_assert!(tokens.terms().all(|t| !t.is_empty() && !t.contains(' ')));
         }
     }
 }
