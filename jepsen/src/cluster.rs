@@ -438,6 +438,23 @@ impl Cluster {
         self.start_all()
     }
 
+    /// Waits until a cluster to which nothing was done yet is well, and says how long that took. A node
+    /// that ends then would end again.
+    pub async fn formed(&mut self, within: Duration) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        while let Err(problem) = self.is_healthy().await {
+            self.notice_exits()?;
+            if let Some((at, exit)) = self.exits.first() {
+                bail!("node {at} ended before any fault: {exit}");
+            }
+            if start.elapsed() > within {
+                bail!("the cluster is not well after {within:?}: {problem:#}");
+            }
+            sleep(POLL).await;
+        }
+        Ok(start.elapsed())
+    }
+
     /// Waits until every node takes a write and reads what all of them took, and every node is a
     /// voter. Restarts what ends by itself, as an operator's supervisor would. Returns how long it
     /// took.

@@ -342,7 +342,7 @@ impl<'a> Run<'a> {
         let options = self.options;
         cluster.start_all()?;
         let took = cluster
-            .healthy(START_TIMEOUT)
+            .formed(START_TIMEOUT)
             .await
             .context("form a cluster")?;
         eprintln!("{} nodes are ready after {took:.1?}", options.nodes);

@@ -451,7 +451,6 @@ fn refuse_half_restored(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// A directory with anything else in it and no identity is somebody's.
 /// Has every later start on this directory refused. It survives a crash.
 pub(crate) fn condemn(path: &Path, reason: &str) -> io::Result<()> {
     durable::replace(&path.join(CONDEMNED), reason.as_bytes())
@@ -469,6 +468,7 @@ fn refuse_condemned(path: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// A directory with anything else in it and no identity is somebody's.
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     if path.join(IDENTITY).exists() {
         return Ok(());
