@@ -224,6 +224,9 @@ impl Cluster {
     }
 
     pub fn start(&mut self, at: usize) -> anyhow::Result<()> {
+        if let Some(preload) = &self.preload {
+            preload.write_back_if_much(at, self.nodes[at].data())?;
+        }
         self.nodes[at].start()?;
         if let Some(proxy) = &self.proxy {
             proxy.belongs(at, self.nodes[at].id());
@@ -313,7 +316,7 @@ impl Cluster {
             removed.with_context(|| format!("remove {}", path.display()))?;
         }
         if let Some(preload) = &self.preload {
-            preload.forget(at)?;
+            preload.forget(at, self.nodes[at].data())?;
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ use rand::{Rng as _, rngs::StdRng};
 
 const SOURCE: &str = include_str!("preload.c");
 
+/// Bytes of removed files that are kept for a power cut when a node is started: a sixth of a small disk.
+const KEPT_BYTES_MAX: u64 = 32 << 20;
+
 /// Four numbers of 64 bits: what the clock is off by, readings of it that were off, whether syncs are
 /// refused, and how many were.
 const SWITCHES_BYTES: usize = 32;
@@ -137,14 +140,32 @@ impl Preload {
         Ok(u64::from_ne_bytes(count))
     }
 
-    /// Forgets what was noted of node `at`, whose directory is new.
-    pub fn forget(&self, at: usize) -> anyhow::Result<()> {
+    /// Forgets what was noted of the stopped node `at`: its directory is new, or all of it is on disk.
+    pub fn forget(&self, at: usize, data: &Path) -> anyhow::Result<()> {
         match fs::remove_file(self.journal(at)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).context("remove a journal")
+                return Err(error).context("remove a journal");
             }
-            _ => Ok(()),
+            _ => {}
         }
+        let kept = kept(data);
+        fs::remove_dir_all(&kept).context("remove what was kept")?;
+        fs::create_dir_all(&kept).context("make the place of what is kept")
+    }
+
+    /// Has the system write to disk what the stopped node `at` did not sync, as systems do by
+    /// themselves after a while, if removed files that a power cut would bring back take much room on
+    /// the node's disk.
+    pub fn write_back_if_much(&self, at: usize, data: &Path) -> anyhow::Result<()> {
+        let mut bytes = 0;
+        for file in fs::read_dir(kept(data)).context("list what was kept")? {
+            let file = file.and_then(|file| file.metadata());
+            bytes += file.context("list what was kept")?.len();
+        }
+        if bytes > KEPT_BYTES_MAX {
+            self.forget(at, data)?;
+        }
+        Ok(())
     }
 
     /// Takes back what the killed node `at` had not synced. A disk may have got some of it all the
@@ -160,10 +181,7 @@ impl Preload {
             read => read.context("read a journal")?,
         };
         let forgotten = take_back(&parse(&journal)?, data, random)?;
-        self.forget(at)?;
-        let kept = kept(data);
-        fs::remove_dir_all(&kept).context("remove what was kept")?;
-        fs::create_dir_all(&kept).context("make the place of what is kept")?;
+        self.forget(at, data)?;
         Ok(forgotten)
     }
 

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use memorygate_proto::v1;
 use memorygate_raft::{DigestError, Membership, Peer};
 use prost::Message as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::{
@@ -26,6 +26,12 @@ use crate::{
 
 /// How long a member may take to read its whole state, however long the caller waits.
 const READ_WITHIN: Duration = Duration::from_secs(600);
+
+/// A member that cannot be reached is tried again so long: it may have been cut off a moment ago, and
+/// then the connection to it is not made anew yet.
+const REACHED_WITHIN: Duration = Duration::from_secs(3);
+
+const REACH_EVERY: Duration = Duration::from_millis(200);
 
 impl Cluster {
     /// Has every member read its state at one position. Those that differ from the others are named
@@ -107,9 +113,15 @@ impl Cluster {
                 Err(_) => unreachable(format!("it did not read its state within {within:?}")),
             };
         }
-        let answer = match self.links.digest(member, position, within).await {
-            Ok(answer) => answer,
-            Err(error) => return unreachable(error.to_string()),
+        let patience = Instant::now() + REACHED_WITHIN.min(within);
+        let answer = loop {
+            match self.links.digest(member, position, within).await {
+                Ok(answer) => break answer,
+                Err(error) if error.is_undelivered() && Instant::now() < patience => {
+                    sleep(REACH_EVERY).await;
+                }
+                Err(error) => return unreachable(error.to_string()),
+            }
         };
         match v1::MemberDigest::decode(answer.digest) {
             Ok(digest) if digest.node_id == node_id => digest,

@@ -207,8 +207,11 @@ impl Halfway {
         for handle in self.nodes.running() {
             let refused = loop {
                 match handle.change_members(self.replace.clone()).await {
-                    // It has not heard yet who leads.
-                    Err(MemberError::NotLeader { .. }) => sleep(Duration::from_millis(50)).await,
+                    // It has not heard yet who leads, or the leader does not know yet that it has
+                    // finished the change.
+                    Err(MemberError::NotLeader { .. } | MemberError::InProgress) => {
+                        sleep(Duration::from_millis(50)).await;
+                    }
                     answer => break answer,
                 }
             };
