@@ -27,7 +27,7 @@ use std::{
 };
 
 use memorygate_core::state::{Change, ReadError};
-use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder, prelude::*};
 use tracing::{info, warn};
 
 pub use self::{
@@ -63,6 +63,16 @@ pub struct Settings {
     pub checkpoint_changes: u64,
     /// One is written too when the last is so old and something has changed.
     pub checkpoint_interval: Duration,
+    pub bulk: Bulk,
+}
+
+/// The threads that read and prepare many memories, while the index is built or catches up.
+#[derive(Clone, Copy, Debug)]
+pub struct Bulk {
+    /// At least one.
+    pub threads: usize,
+    /// What each of them does first: whoever runs the worker knows whom it must not be in the way of.
+    pub started: fn(),
 }
 
 /// Why the worker gave up. The index shows nothing any more.
@@ -83,25 +93,35 @@ pub struct Effects<R> {
     pub records: Arc<R>,
 }
 
-/// Makes a worker and the handle to it. Nothing happens before [`Worker::run`].
-pub fn new<R: Records>(settings: Settings) -> (Handle<R>, Worker<R>) {
+/// Makes a worker and the handle to it. Nothing happens before [`Worker::run`]. The error is that of a
+/// system that gives no thread.
+pub fn new<R: Records>(settings: Settings) -> Result<(Handle<R>, Worker<R>), ThreadPoolBuildError> {
+    let started = settings.bulk.started;
+    let bulk = ThreadPoolBuilder::new()
+        .thread_name(|i| format!("index-bulk-{i}"))
+        .num_threads(settings.bulk.threads.max(1))
+        .start_handler(move |_| started())
+        .build()?;
     let (sender, receiver) = sync_channel(settings.queue_max.max(1));
     let shown = Arc::new(Shown::default());
     let handle = Handle::new(sender, Arc::clone(&shown));
     let worker = Worker {
         settings,
+        bulk: Arc::new(bulk),
         shown,
         receiver,
         writer: None,
         dirty: 0,
         written: Instant::now(),
     };
-    (handle, worker)
+    Ok((handle, worker))
 }
 
 /// The one that changes the index. It runs on a thread of its own.
 pub struct Worker<R> {
     settings: Settings,
+    /// Those of [`Settings::bulk`].
+    bulk: Arc<ThreadPool>,
     shown: Arc<Shown<R>>,
     receiver: Receiver<Message<R>>,
     /// The thread that writes a checkpoint, if one was started. It says whether it could.
@@ -143,23 +163,28 @@ impl<R: Records> Worker<R> {
     }
 
     fn start(&mut self, records: Arc<R>) -> Result<(), Error> {
-        let index = match self.load(&*records)? {
-            Ok(index) => Some(index),
-            Err(NotCaughtUp::Checkpoint(checkpoint::LoadError::Missing)) => {
-                info!("no index checkpoint; building the index from all records");
-                self.rebuild(&*records)?
-            }
-            Err(error) => {
-                warn!(%error, "index checkpoint is of no use; building the index from all records");
-                self.rebuild(&*records)?
-            }
-        };
+        let bulk = Arc::clone(&self.bulk);
+        let index = bulk.install(|| self.load_or_rebuild(&*records))?;
         if let Some(index) = index {
             let (position, memories) = (records.position(), index.sizes().memories);
             self.shown.replace(index, records);
             info!(position, memories, "index is ready");
         }
         Ok(())
+    }
+
+    fn load_or_rebuild(&mut self, records: &R) -> Result<Option<Index>, Error> {
+        match self.load(records)? {
+            Ok(index) => Ok(Some(index)),
+            Err(NotCaughtUp::Checkpoint(checkpoint::LoadError::Missing)) => {
+                info!("no index checkpoint; building the index from all records");
+                self.rebuild(records)
+            }
+            Err(error) => {
+                warn!(%error, "index checkpoint is of no use; building the index from all records");
+                self.rebuild(records)
+            }
+        }
     }
 
     fn follow(&mut self) -> Result<(), Error> {
@@ -203,7 +228,11 @@ impl<R: Records> Worker<R> {
         if records.position() <= position {
             return Ok(());
         }
-        match self.journal_steps(position, &*records)? {
+        let shown = Arc::clone(&self.shown);
+        let steps = self
+            .bulk
+            .install(|| journal_steps(&shown, position, &*records))?;
+        match steps {
             Ok(steps) => {
                 info!(
                     changes = steps.len(),
@@ -220,24 +249,6 @@ impl<R: Records> Worker<R> {
         }
     }
 
-    /// All that changed after `position`, made ready while readers go on reading.
-    fn journal_steps(&self, position: u64, records: &R) -> CaughtUp<Vec<Step>> {
-        let (mut after, mut steps) = (position, Vec::new());
-        loop {
-            let changed = match changed_records(records, &mut after)? {
-                Ok(changed) => changed,
-                Err(error) => return Ok(Err(error)),
-            };
-            let prepared = self
-                .shown
-                .with_index(|index| index.prepare_records(changed));
-            steps.extend(prepared);
-            if after >= records.position() {
-                return Ok(Ok(steps));
-            }
-        }
-    }
-
     fn step(&mut self, steps: &[Step], records: Arc<R>) -> Result<(), Error> {
         match self.shown.step(steps, Arc::clone(&records)) {
             Ok(()) => Ok(()),
@@ -250,7 +261,8 @@ impl<R: Records> Worker<R> {
     }
 
     fn show_rebuilt(&mut self, records: Arc<R>) -> Result<(), Error> {
-        if let Some(index) = self.rebuild(&*records)? {
+        let bulk = Arc::clone(&self.bulk);
+        if let Some(index) = bulk.install(|| self.rebuild(&*records))? {
             self.shown.replace(index, records);
         }
         Ok(())
@@ -422,6 +434,21 @@ fn write_checkpoint<R>(
     wrote
 }
 
+/// All that changed after `position`, made ready while readers go on reading.
+fn journal_steps<R: Records>(shown: &Shown<R>, position: u64, records: &R) -> CaughtUp<Vec<Step>> {
+    let (mut after, mut steps) = (position, Vec::new());
+    loop {
+        let changed = match changed_records(records, &mut after)? {
+            Ok(changed) => changed,
+            Err(error) => return Ok(Err(error)),
+        };
+        steps.extend(shown.with_index(|index| index.prepare_records(changed)));
+        if after >= records.position() {
+            return Ok(Ok(steps));
+        }
+    }
+}
+
 /// The next part of the journal after `after`, looked up in the same records; moves `after`.
 fn changed_records<R: Records>(records: &R, after: &mut u64) -> CaughtUp<Vec<Record>> {
     let (keys, through) = match records.journal(*after, CHUNK)? {
@@ -477,11 +504,15 @@ mod tests {
             queue_max: 4,
             checkpoint_changes: u64::MAX,
             checkpoint_interval: Duration::from_secs(3600),
+            bulk: Bulk {
+                threads: 2,
+                started: || {},
+            },
         }
     }
 
     fn start(dir: TempDir, state: State, settings: Settings) -> Running {
-        let (handle, worker) = new(settings);
+        let (handle, worker) = new(settings).unwrap();
         let records = Arc::new(state.clone());
         let worker = thread::spawn(move || worker.run(records));
         Running {
@@ -762,7 +793,7 @@ mod tests {
     #[test]
     fn before_the_start_readers_are_told_why_they_must_wait() {
         let dir = tempfile::tempdir().unwrap();
-        let (handle, worker) = new::<State>(settings(dir.path()));
+        let (handle, worker) = new::<State>(settings(dir.path())).unwrap();
         assert_eq!(handle.view().err(), Some(NotReady::Starting));
         handle.shown().set_progress(Progress::Loading);
         assert_eq!(handle.view().err(), Some(NotReady::Loading));

@@ -12,6 +12,7 @@ mod records;
 use std::{
     collections::VecDeque,
     fs,
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +21,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use memorygate_index::worker::{self, NotReady, Progress, Status, Stopped};
+use memorygate_index::worker::{self, Bulk, NotReady, Progress, Status, Stopped};
 use memorygate_raft::{ClusterId, Effects, EffectsSink, State, StateSnapshot};
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -37,6 +38,9 @@ const TIMED_MAX: usize = 1024;
 /// How much the index thread steps back, of 19: it still gets about a third of what a thread beside it
 /// gets, so that it follows under any load.
 const NICENESS: i32 = 5;
+
+/// The same for the threads that build it from many memories: about a tenth.
+const BULK_NICENESS: i32 = 10;
 
 /// Index and state of one moment.
 pub type View<'a> = worker::View<'a, Snapshot>;
@@ -67,7 +71,12 @@ impl Projection {
             queue_max: settings.queue_max,
             checkpoint_changes: settings.checkpoint_changes,
             checkpoint_interval: Duration::from_secs(settings.checkpoint_interval_s),
-        });
+            bulk: Bulk {
+                threads: bulk_threads(),
+                started: || step_back(BULK_NICENESS),
+            },
+        })
+        .context("start threads that build the index")?;
         let failure = watch::Sender::new(None);
         let records = Arc::new(Snapshot {
             state: state.snapshot(),
@@ -75,7 +84,7 @@ impl Projection {
         });
         let failed = failure.clone();
         let run = move || {
-            step_back();
+            step_back(NICENESS);
             // A panic leaves nothing that is used again: the index is read through the handle,
             // which knows that its worker is gone.
             let ended = catch_unwind(AssertUnwindSafe(|| worker.run(records)));
@@ -269,13 +278,21 @@ impl Timed {
 
 /// Lets this thread, and those that it starts, have the processor after those that append, vote and
 /// answer: an index that follows a moment later costs less than a heartbeat that is late.
-fn step_back() {
+fn step_back(niceness: i32) {
     // Elsewhere a priority is that of the whole process.
     if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, NICENESS)
+        && let Err(error) = rustix::process::setpriority_process(None, niceness)
     {
         warn!(%error, "index thread keeps the priority of all others");
     }
+}
+
+/// All but one: a node that builds its index takes part in elections and follows the log meanwhile.
+fn bulk_threads() -> usize {
+    thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .saturating_sub(1)
+        .max(1)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

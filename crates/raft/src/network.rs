@@ -4,6 +4,8 @@
 //! come in the same order. A channel on which nothing is answered for too long is given up, so that
 //! a member that is stopped or cut off does not hold its replication for ever.
 
+mod pace;
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -30,7 +32,7 @@ use openraft::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -120,11 +122,15 @@ impl Link {
         }
         let sent = Arc::new(AtomicU64::new(0));
         let count = sent.clone();
+        let answered = watch::Sender::new(0);
         let requests = stream::once(std::future::ready(first)).chain(rest);
-        let requests = requests.map(move |request| {
-            count.fetch_add(1, Ordering::Relaxed);
-            message::encode_append(&request)
-        });
+        let (quorum, member) = (self.quorum.clone(), self.peer.node_id);
+        let is_waited_for = move || quorum.needs(member);
+        let requests =
+            pace::paced(requests, answered.subscribe(), is_waited_for).map(move |request| {
+                count.fetch_add(1, Ordering::Relaxed);
+                message::encode_append(&request)
+            });
         let opened = self
             .transport
             .open(&self.peer, Channel::Append, requests.boxed(), self.stall)
@@ -133,7 +139,7 @@ impl Link {
         Ok(Watched {
             answers: opened.map_err(transport_error)?,
             sent,
-            answered: 0,
+            answered,
             stall: self.stall,
             address: self.peer.address.clone(),
         })
@@ -286,7 +292,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
 struct Watched {
     answers: Answers<TransportError>,
     sent: Arc<AtomicU64>,
-    answered: u64,
+    answered: watch::Sender<u64>,
     stall: Duration,
     address: String,
 }
@@ -296,11 +302,11 @@ impl Watched {
         loop {
             match timeout(self.stall, self.answers.next()).await {
                 Ok(answer) => {
-                    self.answered += 1;
+                    self.answered.send_modify(|answered| *answered += 1);
                     return answer;
                 }
                 // Nothing was asked: an idle channel may wait.
-                Err(_) if self.sent.load(Ordering::Relaxed) <= self.answered => {}
+                Err(_) if self.sent.load(Ordering::Relaxed) <= *self.answered.borrow() => {}
                 Err(_) => {
                     return Some(Err(TransportError::Broken {
                         address: self.address.clone(),

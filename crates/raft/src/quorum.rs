@@ -60,6 +60,16 @@ impl Quorum {
             && unheard(metrics).is_some_and(|unheard| unheard < self.lease)
     }
 
+    /// Whether this node counts on the answers of `node_id`.
+    pub(crate) fn needs(&self, node_id: u64) -> bool {
+        let metrics = self.metrics.get();
+        metrics.is_none_or(|metrics| {
+            let metrics = metrics.borrow_watched();
+            let mut voters = metrics.membership_config.membership().voter_ids();
+            voters.any(|voter| voter == node_id)
+        })
+    }
+
     /// Whether followers that still hear this leader should not, so that they elect another.
     pub(crate) fn is_silent(&self) -> bool {
         let Some(metrics) = self.metrics.get() else {
