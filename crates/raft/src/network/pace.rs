@@ -73,8 +73,8 @@ pub(super) fn paced(
         is_waited_for,
         answered,
         sent: 0,
-        // Nothing was written before the first.
-        committed: u64::MAX,
+        // So the first is not held back.
+        committed: 0,
     };
     futures::stream::unfold(
         (pace, Box::pin(requests)),
@@ -123,7 +123,8 @@ mod tests {
         let requests = (0..3).map(|i| request(100 * i, 100, lag + written * i));
         let answered = watch::Sender::new(0);
         let requests = stream::iter(requests);
-        let mut paced = Box::pin(paced(requests, answered.subscribe(), || is_waited_for));
+        let paced = paced(requests, answered.subscribe(), || is_waited_for);
+        let mut paced = Box::pin(paced.fuse());
         let mut at_once = 0;
         while let Some(Some(_)) = paced.next().now_or_never() {
             at_once += 1;
