@@ -66,10 +66,11 @@ async fn a_drained_leader_hands_over_and_answers_reads_alone() {
     assert!(text.contains("[-]drain failed: node is draining"), "{text}");
     let (_, metrics) = http(&address.to_string(), "/metrics").await;
     assert!(metrics.contains("memorygate_draining 1"), "{metrics}");
-    // All see it, and nobody hands leadership back to it.
+    // Whoever leads now has heard it, and does not hand leadership back.
+    let mut at_new = cluster.operator(new).await;
     let named = format!("{:016x}", cluster.id(old));
     loop {
-        let members = operator.members(MembersRequest {}).await.unwrap();
+        let members = at_new.members(MembersRequest {}).await.unwrap();
         let members = members.into_inner().members;
         if members
             .iter()
@@ -82,7 +83,6 @@ async fn a_drained_leader_hands_over_and_answers_reads_alone() {
         a_moment().await;
     }
     let third = (0..3).find(|at| *at != old && *at != new).unwrap();
-    let mut at_new = cluster.operator(new).await;
     at_new.drain(drain(cluster.id(new), false)).await.unwrap();
     assert_eq!(cluster.leader().await, third);
     let mut writer = cluster.client(third).await;
