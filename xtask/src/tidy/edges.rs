@@ -17,6 +17,8 @@ const RAFT: &str = "memorygate-raft";
 const INDEX: &str = "memorygate-index";
 const NODE: &str = "memorygate-node";
 const CLIENT: &str = "memorygate-client";
+const FAKE: &str = "memorygate-fake";
+const MGCTL: &str = "memorygate-mgctl";
 const BENCH: &str = "memorygate-bench";
 const JEPSEN: &str = "memorygate-jepsen";
 const XTASK: &str = "xtask";
@@ -28,7 +30,10 @@ const EDGES: &[(&str, &[&str])] = &[
     (RAFT, &[CORE]),
     (INDEX, &[CORE]),
     (NODE, &[CORE, PROTO, RAFT, INDEX]),
-    (CLIENT, &[CORE, PROTO]),
+    // The fake server for its tests, which know the client only as a stranger would.
+    (CLIENT, &[CORE, PROTO, FAKE]),
+    (FAKE, &[CORE, PROTO, CLIENT]),
+    (MGCTL, &[CORE, PROTO, CLIENT, FAKE]),
     // The index for its embedder alone, which `embed` measures beside onnxruntime, without a server.
     (BENCH, &[CORE, PROTO, INDEX, CLIENT]),
     (JEPSEN, &[CORE, PROTO, RAFT, INDEX, NODE, CLIENT, BENCH]),
@@ -69,12 +74,12 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["tonic", "tonic-prost", "prost", "prost-types"],
-        &[PROTO, NODE, CLIENT, BENCH, JEPSEN],
+        &[PROTO, NODE, CLIENT, FAKE, MGCTL, BENCH, JEPSEN],
         "the wire ends where the node converts its messages",
     ),
     (
         &["tokio", "tokio-stream", "futures"],
-        &[PROTO, RAFT, INDEX, NODE, CLIENT, BENCH, JEPSEN],
+        &[PROTO, RAFT, INDEX, NODE, CLIENT, FAKE, MGCTL, BENCH, JEPSEN],
         "the core computes; who calls it decides on which threads",
     ),
 ];
@@ -264,8 +269,8 @@ mod tests {
                 "memorygate-raft -> tonic (dev)"
             ]),
             "memorygate-raft: depends on tonic, which belongs to memorygate-proto, \
-             memorygate-node, memorygate-client, memorygate-bench, memorygate-jepsen: the wire ends \
-             where the node converts its messages\n\
+             memorygate-node, memorygate-client, memorygate-fake, memorygate-mgctl, \
+             memorygate-bench, memorygate-jepsen: the wire ends where the node converts its messages\n\
              memorygate-node: depends on rocksdb, which belongs to memorygate-raft: the log and the \
              state stay replaceable behind crates/raft"
         );

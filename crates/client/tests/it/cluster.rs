@@ -9,7 +9,7 @@ use memorygate_client::{
 };
 use tonic::Status;
 
-use crate::fake::{Fake, Fault, cluster::FakeCluster};
+use memorygate_fake::{Fake, Fault, cluster::FakeCluster};
 
 fn client<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Client {
     Client::new(settings(endpoints)).unwrap()

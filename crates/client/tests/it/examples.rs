@@ -1,6 +1,6 @@
 //! The examples run, and show what they say.
 
-use crate::fake::Fake;
+use memorygate_fake::Fake;
 
 #[allow(dead_code, reason = "main is for whoever runs it by itself")]
 #[path = "../../examples/agent_loop.rs"]

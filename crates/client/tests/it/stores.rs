@@ -2,7 +2,7 @@
 
 use memorygate_client::{Client, conformance};
 
-use crate::fake::Fake;
+use memorygate_fake::Fake;
 
 #[tokio::test]
 async fn a_client_keeps_the_contract_of_a_knowledge_store() {

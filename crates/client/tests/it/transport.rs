@@ -11,7 +11,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::fake::{Call, Fake, Fault, detailed};
+use memorygate_fake::{Call, Fake, Fault, detailed};
 
 /// A client that does not wait long between attempts.
 fn client(address: &str) -> Client {

@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 use tonic::{Code, Status};
 
 use super::run::{Mgctl, command, finish};
-use crate::fake::{Fault, detailed};
+use memorygate_fake::{Fault, detailed};
 
 const VERBS: [&str; 18] = [
     "learn",

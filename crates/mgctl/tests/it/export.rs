@@ -7,7 +7,7 @@ use serde_json::Value;
 use tonic::{Code, Status};
 
 use super::run::Mgctl;
-use crate::fake::{Fault, detailed};
+use memorygate_fake::{Fault, detailed};
 
 fn fill(mgctl: &Mgctl, count: usize) {
     let lesson = |i: usize| {

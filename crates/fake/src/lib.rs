@@ -1,7 +1,11 @@
 //! A server on loopback that keeps what it is told in an in-memory store, fails when asked to, and
-//! notes what it was asked.
+//! notes what it was asked. The tests of the client, of the agents and of `mgctl` all ask this one, so it is a crate:
+//! a file shared between the tests of several packages would be compiled by each, with what it
+//! leaves unused in each.
 
-pub(crate) mod cluster;
+#![allow(clippy::unwrap_used, reason = "a test panics on failure")]
+
+pub mod cluster;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,7 +31,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// What a call does instead of answering.
 #[derive(Clone)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// None: this call is answered.
     Pass,
     /// Answers so and does nothing.
@@ -41,8 +45,8 @@ pub(crate) enum Fault {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct Fake {
-    pub(crate) store: InMemoryStore,
+pub struct Fake {
+    pub store: InMemoryStore,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     calls: Arc<Mutex<Vec<Call>>>,
     /// What it does with a call for which no fault was ordered.
@@ -53,24 +57,24 @@ type Rule = dyn Fn(&Call) -> Fault + Send + Sync;
 
 /// A call that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
-    pub(crate) name: &'static str,
+pub struct Call {
+    pub name: &'static str,
     /// Empty for reads.
-    pub(crate) request_id: String,
-    pub(crate) at_least: Option<u64>,
-    pub(crate) linearizable: bool,
+    pub request_id: String,
+    pub at_least: Option<u64>,
+    pub linearizable: bool,
 }
 
 impl Fake {
     /// Starts one on a free port.
-    pub(crate) async fn start() -> (Self, String) {
+    pub async fn start() -> (Self, String) {
         let fake = Self::default();
         let address = fake.serve().await;
         (fake, address)
     }
 
     /// Serves what this fake holds on a further port, as another node would.
-    pub(crate) async fn serve(&self) -> String {
+    pub async fn serve(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let service = MemoryGateServer::new(self.clone())
@@ -84,12 +88,12 @@ impl Fake {
     }
 
     /// The next calls that are not `Stats` fail so, in this order.
-    pub(crate) fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
     }
 
     /// What arrived since the last time, `Stats` left out.
-    pub(crate) fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut *self.calls.lock().unwrap())
     }
 
@@ -382,7 +386,7 @@ impl MemoryGate for Fake {
 }
 
 /// A status with the details that a server gives.
-pub(crate) fn detailed(
+pub fn detailed(
     code: Code,
     reason: &str,
     outcome: Option<&str>,
@@ -461,7 +465,7 @@ fn time(t: Timestamp) -> TimeMs {
     TimeMs(t.seconds * 1000 + i64::from(t.nanos) / 1_000_000)
 }
 
-pub(crate) fn timestamp(t: TimeMs) -> Timestamp {
+pub fn timestamp(t: TimeMs) -> Timestamp {
     Timestamp {
         seconds: t.0.div_euclid(1000),
         nanos: i32::try_from(t.0.rem_euclid(1000)).unwrap() * 1_000_000,
@@ -540,7 +544,7 @@ fn position(wire: v1::Position) -> Position {
     }
 }
 
-pub(crate) fn wire_position(position: Position) -> v1::Position {
+pub fn wire_position(position: Position) -> v1::Position {
     v1::Position {
         cluster_id: format!("{:032x}", position.cluster_id),
         group: position.group,
@@ -588,7 +592,7 @@ fn wire_recalled(recalled: Recalled) -> v1::Recalled {
     }
 }
 
-pub(crate) fn wire_memory(memory: Memory) -> v1::Memory {
+pub fn wire_memory(memory: Memory) -> v1::Memory {
     let kind = match memory.scope {
         Scope::Shared => v1::scope::Kind::Shared(true),
         Scope::Team(name) => v1::scope::Kind::Team(name),

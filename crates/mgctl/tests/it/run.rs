@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::fake::Fake;
+use memorygate_fake::Fake;
 
 /// A server, and `mgctl` pointed at it.
 pub(super) struct Mgctl {

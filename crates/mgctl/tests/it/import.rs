@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 
 use super::run::Mgctl;
-use crate::fake::{Fault, detailed};
+use memorygate_fake::{Fault, detailed};
 
 struct File {
     _directory: TempDir,

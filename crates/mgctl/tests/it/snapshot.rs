@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::run::{Ran, command, finish};
-use crate::fake::cluster::FakeCluster;
+use memorygate_fake::cluster::FakeCluster;
 
 /// A cluster whose snapshot file is whole.
 async fn cluster() -> FakeCluster {

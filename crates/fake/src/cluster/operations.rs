@@ -11,7 +11,7 @@ use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status};
 
 use super::{Member, State};
-use crate::fake::{detailed, timestamp, wire_position};
+use crate::{detailed, timestamp, wire_position};
 
 /// When everything in a fake cluster happened: 2026-01-01.
 const LONG_AGO: TimeMs = TimeMs(1_767_225_600_000);

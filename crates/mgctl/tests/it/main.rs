@@ -1,5 +1,7 @@
 //! `mgctl` as a shell script sees it: arguments in; output, messages and exit code out.
 
+#![allow(clippy::unwrap_used, reason = "a test panics on failure")]
+
 mod basics;
 mod cluster;
 mod export;

@@ -20,50 +20,50 @@ use self::operations::Operations;
 use super::{Call, Fake, Fault, detailed};
 
 /// What all nodes know. A test changes it as it likes.
-pub(crate) struct State {
-    pub(crate) cluster_id: u128,
-    pub(crate) term: u64,
+pub struct State {
+    pub cluster_id: u128,
+    pub term: u64,
     /// Place of the leader among the nodes.
-    pub(crate) leader: Option<usize>,
-    pub(crate) members: Vec<Member>,
+    pub leader: Option<usize>,
+    pub members: Vec<Member>,
     /// Questions for the members that arrived, by node.
-    pub(crate) asked: Vec<usize>,
-    pub(crate) operations: Vec<String>,
+    pub asked: Vec<usize>,
+    pub operations: Vec<String>,
     /// Whether `verify` finds a difference.
-    pub(crate) is_diverged: bool,
-    pub(crate) alarms: Vec<memorygate_proto::v1::ClusterAlarm>,
-    pub(crate) snapshots: Vec<String>,
+    pub is_diverged: bool,
+    pub alarms: Vec<memorygate_proto::v1::ClusterAlarm>,
+    pub snapshots: Vec<String>,
     /// Writes in flight that a drain reports, one number a call; 0 after the last.
-    pub(crate) writes_in_flight: Vec<u64>,
+    pub writes_in_flight: Vec<u64>,
     /// Calls on the backup store, by node.
-    pub(crate) asked_of_store: Vec<usize>,
+    pub asked_of_store: Vec<usize>,
     /// Bytes of each snapshot file.
-    pub(crate) snapshot_file: Vec<u8>,
+    pub snapshot_file: Vec<u8>,
     /// Whether answers to operations are lost, and a snapshot file that is sent breaks off.
-    pub(crate) is_cut_off: bool,
+    pub is_cut_off: bool,
 }
 
 #[derive(Clone)]
-pub(crate) struct Member {
-    pub(crate) node_id: String,
-    pub(crate) peer_address: String,
+pub struct Member {
+    pub node_id: String,
+    pub peer_address: String,
     /// What the cluster says, which need not be where it listens.
-    pub(crate) client_address: String,
-    pub(crate) is_voter: bool,
-    pub(crate) is_draining: bool,
+    pub client_address: String,
+    pub is_voter: bool,
+    pub is_draining: bool,
     /// Reads that ask for a position wait for ever.
-    pub(crate) is_behind: bool,
-    pub(crate) is_hung: bool,
-    pub(crate) is_away: bool,
+    pub is_behind: bool,
+    pub is_hung: bool,
+    pub is_away: bool,
 }
 
-pub(crate) struct FakeCluster {
-    pub(crate) nodes: Vec<Node>,
+pub struct FakeCluster {
+    pub nodes: Vec<Node>,
     state: Arc<Mutex<State>>,
 }
 
-pub(crate) struct Node {
-    pub(crate) fake: Fake,
+pub struct Node {
+    pub fake: Fake,
     address: SocketAddr,
     operations: Operations,
     runtime: Option<Runtime>,
@@ -71,7 +71,7 @@ pub(crate) struct Node {
 
 impl FakeCluster {
     /// Starts one of which the first node leads.
-    pub(crate) async fn start(count: usize) -> Self {
+    pub async fn start(count: usize) -> Self {
         let store = InMemoryStore::default();
         let state = Arc::new(Mutex::new(State {
             cluster_id: store.position().cluster_id,
@@ -125,16 +125,16 @@ impl FakeCluster {
         Self { nodes, state }
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    pub(crate) fn addresses(&self) -> Vec<String> {
+    pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(Node::address).collect()
     }
 
     /// As `kill -9` does.
-    pub(crate) fn kill(&mut self, at: usize) {
+    pub fn kill(&mut self, at: usize) {
         self.nodes[at].kill();
         let mut state = self.state();
         state.members[at].is_away = true;
@@ -144,7 +144,7 @@ impl FakeCluster {
     }
 
     /// Starts it again at the same address.
-    pub(crate) async fn restart(&mut self, at: usize) {
+    pub async fn restart(&mut self, at: usize) {
         let listener = TcpListener::bind(self.nodes[at].address).await.unwrap();
         self.nodes[at].serve(listener.into_std().unwrap());
         let mut state = self.state();
@@ -152,14 +152,14 @@ impl FakeCluster {
         state.members[at].is_draining = false;
     }
 
-    pub(crate) fn elect(&self, at: usize) {
+    pub fn elect(&self, at: usize) {
         let mut state = self.state();
         state.term += 1;
         state.leader = Some(at);
     }
 
     /// What arrived at each node since the last time.
-    pub(crate) fn calls(&self) -> Vec<Vec<&'static str>> {
+    pub fn calls(&self) -> Vec<Vec<&'static str>> {
         let names = |node: &Node| node.fake.calls().iter().map(|c| c.name).collect();
         self.nodes.iter().map(names).collect()
     }
@@ -182,7 +182,7 @@ fn what_becomes_of(call: &Call, at: usize, state: &State) -> Fault {
 }
 
 impl Node {
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("http://{}", self.address)
     }
 

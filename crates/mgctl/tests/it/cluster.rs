@@ -5,7 +5,7 @@ use prost_types::Timestamp;
 use serde_json::Value;
 
 use super::run::{Ran, command, finish};
-use crate::fake::cluster::FakeCluster;
+use memorygate_fake::cluster::FakeCluster;
 
 async fn run(cluster: &FakeCluster, args: &[&str]) -> Ran {
     let mut command = command(args);
@@ -348,7 +348,7 @@ async fn alarms_are_listed_and_taken_off() {
 
 #[tokio::test]
 async fn a_server_from_before_there_were_clusters_is_told_to_be_one() {
-    let (_fake, address) = crate::fake::Fake::start().await;
+    let (_fake, address) = memorygate_fake::Fake::start().await;
     let args = ["cluster", "status", "--endpoint", &address];
     let (code, message) = finish(command(&args), Vec::new()).await.failed();
     assert_eq!(code, 1);
