@@ -16,6 +16,7 @@ const PROTO: &str = "memorygate-proto";
 const RAFT: &str = "memorygate-raft";
 const INDEX: &str = "memorygate-index";
 const NODE: &str = "memorygate-node";
+const FEEDS: &str = "memorygate-feeds";
 const CLIENT: &str = "memorygate-client";
 const FAKE: &str = "memorygate-fake";
 const MGCTL: &str = "memorygate-mgctl";
@@ -29,7 +30,8 @@ const EDGES: &[(&str, &[&str])] = &[
     (PROTO, &[]),
     (RAFT, &[CORE]),
     (INDEX, &[CORE]),
-    (NODE, &[CORE, PROTO, RAFT, INDEX]),
+    (FEEDS, &[CORE]),
+    (NODE, &[CORE, PROTO, RAFT, INDEX, FEEDS]),
     // The fake server for its tests, which know the client only as a stranger would.
     (CLIENT, &[CORE, PROTO, FAKE]),
     (FAKE, &[CORE, PROTO, CLIENT]),
@@ -257,7 +259,7 @@ mod tests {
         assert_eq!(
             check(&["memorygate-node -> memorygate-client (dev)"]),
             "memorygate-node: depends on memorygate-client, but may depend on memorygate-core, \
-             memorygate-proto, memorygate-raft, memorygate-index only"
+             memorygate-proto, memorygate-raft, memorygate-index, memorygate-feeds only"
         );
     }
 
