@@ -13,7 +13,7 @@ use crate::{
     name::Namespace,
     request::{Age, RequestId},
     scope::Reader,
-    state::{Read, ReadError, Transaction},
+    state::{self, Read, ReadError, Transaction},
     time::TimeMs,
 };
 
@@ -57,6 +57,27 @@ pub enum Outcome {
         #[n(0)]
         format: u8,
     },
+    #[n(5)]
+    Consolidated {
+        #[n(0)]
+        done: u32,
+        /// Steps whose memories had changed since they were planned.
+        #[n(1)]
+        refused: u32,
+    },
+    #[n(6)]
+    Undone {
+        #[n(0)]
+        steps: u32,
+    },
+    #[n(7)]
+    UsesCounted {
+        /// Memories that were there.
+        #[n(0)]
+        counted: u32,
+    },
+    #[n(8)]
+    PolicySet,
 }
 
 /// Why a command changed nothing. Every replica decides the same.
@@ -102,6 +123,36 @@ pub enum Rejection {
         #[n(1)]
         index: u64,
     },
+    #[n(5)]
+    #[error(
+        "no consolidation {id} in this namespace: it did nothing here, was undone, or is over 90 days old"
+    )]
+    NoEpoch {
+        #[n(0)]
+        id: u64,
+    },
+    #[n(6)]
+    #[error("consolidation {id} cannot be undone: what it left was changed since: {}", listed(.keys))]
+    ChangedSince {
+        #[n(0)]
+        id: u64,
+        /// In order.
+        #[n(1)]
+        keys: Vec<Key>,
+    },
+    #[n(7)]
+    #[error("memories {a} and {b} are not known to be in conflict")]
+    NoConflict {
+        #[n(0)]
+        a: Key,
+        #[n(1)]
+        b: Key,
+    },
+}
+
+fn listed(keys: &[Key]) -> String {
+    let keys: Vec<String> = keys.iter().map(Key::to_string).collect();
+    keys.join(", ")
 }
 
 impl Rejection {
@@ -178,6 +229,12 @@ fn run<R: Read>(
         Command::Expire(command) => command.apply(tx, context),
         Command::Mark(command) => Ok(Ok(command.apply())),
         Command::SetFormat(command) => command.apply(tx).map(Ok),
+        Command::Consolidate(command) => command.apply(tx, context),
+        Command::UndoConsolidation(command) => command.apply(tx, context),
+        Command::CountUses(command) => command.apply(tx, context),
+        Command::ResolveConflict(command) => command.apply(tx, context),
+        Command::Restore(command) => command.apply(tx, context),
+        Command::SetPolicy(command) => command.apply(tx),
     }
 }
 
@@ -193,9 +250,35 @@ pub struct Target {
 }
 
 impl Target {
-    /// The memory, if it is there, not expired, visible and of the version asked for. What is there
-    /// but not visible is answered as what is not there.
+    /// The memory, if it is there, not expired, visible and of the version asked for, or the one that
+    /// took its place, under its key. What is there but not visible is answered as what is not there.
     pub(crate) fn find<R: Read>(
+        &self,
+        tx: &Transaction<'_, R>,
+        context: &Context,
+        expected_version: Option<u64>,
+    ) -> Result<Result<(Key, Memory), Rejection>, ReadError> {
+        let Some(key) = state::replacement(tx, &self.namespace, self.key)? else {
+            return Ok(Err(Rejection::NotFound { key: self.key }));
+        };
+        let target = Self {
+            key,
+            ..self.clone()
+        };
+        let found = target.find_itself(tx, context, expected_version)?;
+        let is_missing = matches!(found, Err(Rejection::NotFound { .. }));
+        Ok(found.map(|memory| (key, memory)).map_err(|rejection| {
+            if is_missing {
+                // The caller knows no other key.
+                Rejection::NotFound { key: self.key }
+            } else {
+                rejection
+            }
+        }))
+    }
+
+    /// The same for the memory under this very key, archived or not.
+    pub(crate) fn find_itself<R: Read>(
         &self,
         tx: &Transaction<'_, R>,
         context: &Context,
@@ -218,17 +301,17 @@ impl Target {
         })
     }
 
-    pub(crate) fn changed(&self, memory: &Memory) -> Outcome {
+    pub(crate) fn changed(&self, key: Key, memory: &Memory) -> Outcome {
         Outcome::Mutated {
-            key: self.key,
+            key,
             version: memory.version,
             changed: true,
         }
     }
 
-    pub(crate) fn unchanged(&self, memory: &Memory) -> Outcome {
+    pub(crate) fn unchanged(&self, key: Key, memory: &Memory) -> Outcome {
         Outcome::Mutated {
-            key: self.key,
+            key,
             version: memory.version,
             changed: false,
         }

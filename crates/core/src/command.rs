@@ -4,20 +4,28 @@
 //! A [`Command`] is finished before it is proposed: keys, vectors and times are in it. Its numbers
 //! are persisted in the log and never reused.
 
+pub mod consolidate;
+pub mod count_uses;
 pub mod expire;
 pub mod feedback;
 pub mod forget;
 pub mod learn;
 pub mod link;
 pub mod mark;
+pub mod resolve_conflict;
+pub mod restore;
 pub mod set_format;
+pub mod set_policy;
+pub mod undo_consolidation;
 pub mod update;
 
 use minicbor::{Decode, Encode};
 
 pub use self::{
-    expire::Expire, feedback::GiveFeedback, forget::Forget, learn::Learn, link::SetLink,
-    mark::Mark, set_format::SetFormat, update::Update,
+    consolidate::Consolidate, count_uses::CountUses, expire::Expire, feedback::GiveFeedback,
+    forget::Forget, learn::Learn, link::SetLink, mark::Mark, resolve_conflict::ResolveConflict,
+    restore::Restore, set_format::SetFormat, set_policy::SetPolicy,
+    undo_consolidation::UndoConsolidation, update::Update,
 };
 use crate::{
     format::{FIRST, Formats, NEXT},
@@ -44,6 +52,18 @@ pub enum Command {
     Mark(#[n(0)] Mark),
     #[n(7)]
     SetFormat(#[n(0)] SetFormat),
+    #[n(8)]
+    Consolidate(#[n(0)] Consolidate),
+    #[n(9)]
+    UndoConsolidation(#[n(0)] UndoConsolidation),
+    #[n(10)]
+    CountUses(#[n(0)] CountUses),
+    #[n(11)]
+    ResolveConflict(#[n(0)] ResolveConflict),
+    #[n(12)]
+    Restore(#[n(0)] Restore),
+    #[n(13)]
+    SetPolicy(#[n(0)] SetPolicy),
 }
 
 impl Command {
@@ -58,6 +78,12 @@ impl Command {
             Self::Expire(_) => "expire",
             Self::Mark(_) => "mark",
             Self::SetFormat(_) => "set_format",
+            Self::Consolidate(_) => "consolidate",
+            Self::UndoConsolidation(_) => "undo_consolidation",
+            Self::CountUses(_) => "count_uses",
+            Self::ResolveConflict(_) => "resolve_conflict",
+            Self::Restore(_) => "restore",
+            Self::SetPolicy(_) => "set_policy",
         }
     }
 
@@ -68,7 +94,16 @@ impl Command {
             Self::Update(command) => command.check(),
             Self::Feedback(command) => command.check(),
             Self::Forget(command) => command.check(),
-            Self::Link(_) | Self::Expire(_) | Self::Mark(_) | Self::SetFormat(_) => Ok(()),
+            Self::Consolidate(command) => command.check(),
+            Self::CountUses(command) => command.check(),
+            Self::SetPolicy(command) => command.check(),
+            Self::Link(_)
+            | Self::Expire(_)
+            | Self::Mark(_)
+            | Self::SetFormat(_)
+            | Self::UndoConsolidation(_)
+            | Self::ResolveConflict(_)
+            | Self::Restore(_) => Ok(()),
         }
     }
 }

@@ -25,6 +25,27 @@ pub struct Filter {
     /// `occurred_at` before this.
     pub until: Option<TimeMs>,
     pub min_importance: Option<f32>,
+    pub archive: Archive,
+}
+
+/// Whether archived memories pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Archive {
+    #[default]
+    Without,
+    With,
+    /// And nothing else.
+    Only,
+}
+
+impl Archive {
+    pub fn passes(self, is_archived: bool) -> bool {
+        match self {
+            Self::Without => !is_archived,
+            Self::With => true,
+            Self::Only => is_archived,
+        }
+    }
 }
 
 impl Filter {
@@ -35,6 +56,7 @@ impl Filter {
         };
         reader.sees(&memory.scope)
             && !memory.is_expired(now)
+            && self.archive.passes(memory.is_archived())
             && (self.domains.is_empty() || self.domains.contains(&memory.domain))
             && one_of(&self.agents, &memory.agent)
             && one_of(&self.sessions, &memory.session)

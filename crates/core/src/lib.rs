@@ -13,6 +13,7 @@
 
 pub mod apply;
 pub mod command;
+pub mod consolidation;
 pub mod embedding;
 pub mod filter;
 pub mod format;

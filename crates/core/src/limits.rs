@@ -55,3 +55,24 @@ pub const TIME_MS_MAX: i64 = 253_402_300_799_999;
 /// Log positions for which the answer to a request id is remembered. An id whose `after` lies
 /// further back is refused, never run again.
 pub const REQUEST_WINDOW_POSITIONS: u64 = 1_000_000;
+
+/// Archived memories that one memory may have taken in. More of the same lesson stay beside it.
+pub const MERGED_MAX: usize = 256;
+
+/// Memories that one merge may take in.
+pub const MERGE_MAX: usize = 32;
+
+/// Steps of one `Consolidate` command, so that no entry holds the log up for long.
+pub const STEPS_MAX: usize = 64;
+
+/// Uses in one `CountUses` command.
+pub const USES_MAX: usize = 1024;
+
+/// Replacements that are followed from an archived memory. Each is one merge of what was merged before.
+pub const REPLACEMENTS_MAX: usize = 64;
+
+/// Consolidation can be undone for 90 days.
+pub const EPOCHS_KEPT_MS: i64 = 90 * 24 * 3600 * 1000;
+
+/// Memories that one memory may be found to contradict. More are not noted.
+pub const CONFLICTS_MAX: usize = 64;

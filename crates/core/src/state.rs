@@ -9,12 +9,20 @@
 //! A row is a [`RowKey`] and bytes. Storage knows how a key is laid out on disk and nothing of what
 //! is in the bytes; this module knows what is in them and nothing of disks.
 
+mod consolidated;
 mod digests;
 mod rows;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub use self::{digests::Digests, rows::Rows};
+pub use self::{
+    consolidated::{
+        Before, Conflict, Done, Epoch, Pair, Progress, conflict, conflicts, epoch, epochs, policy,
+        progress, replacement,
+    },
+    digests::Digests,
+    rows::Rows,
+};
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
@@ -57,6 +65,18 @@ pub enum RowKey {
     /// [`Agreed`]: the log's format. Absent as long as it is the first.
     #[n(7)]
     Format,
+    /// [`Policy`]: how the namespace is consolidated. Absent as long as nobody has said.
+    #[n(8)]
+    Policy(#[n(0)] Namespace),
+    /// [`Progress`]: how far consolidation has come.
+    #[n(9)]
+    Progress(#[n(0)] Namespace),
+    /// [`Epoch`]: what the entry at this position consolidated, and what was there before.
+    #[n(10)]
+    Epoch(#[n(0)] Namespace, #[n(1)] u64),
+    /// [`Conflict`] of two memories; there is a row for each order of the two.
+    #[n(11)]
+    Conflict(#[n(0)] Namespace, #[n(1)] Key, #[n(2)] Key),
 }
 
 impl RowKey {
@@ -66,7 +86,11 @@ impl RowKey {
             Self::Namespace(namespace)
             | Self::Memory(namespace, _)
             | Self::Embedding(namespace, _)
-            | Self::Expiry(_, namespace, _) => Some(namespace),
+            | Self::Expiry(_, namespace, _)
+            | Self::Policy(namespace)
+            | Self::Progress(namespace)
+            | Self::Epoch(namespace, _)
+            | Self::Conflict(namespace, ..) => Some(namespace),
             Self::Session(place) => Some(&place.namespace),
             Self::Clock | Self::Request(_) | Self::Format => None,
         }
@@ -121,11 +145,25 @@ pub struct Clock {
 /// Counts of one namespace's memories.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Encode, Decode)]
 pub struct NamespaceInfo {
+    /// Those that are not archived.
     #[n(0)]
     pub memories: u64,
-    /// No entry is zero.
+    /// The same by domain. No entry is zero.
     #[n(1)]
     pub by_domain: BTreeMap<Domain, u64>,
+    #[cbor(n(2), skip_if = "is_zero")]
+    pub archived: u64,
+}
+
+impl NamespaceInfo {
+    /// All that are stored, the archived ones too.
+    pub fn stored(&self) -> u64 {
+        self.memories + self.archived
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A consistent view of stored rows.
@@ -256,7 +294,7 @@ impl<'a, R: Read> Transaction<'a, R> {
         memory: Memory,
         embedding: Embedding,
     ) -> Result<(), ReadError> {
-        self.count(namespace, &memory.domain, 1)?;
+        self.count(namespace, None, Some(&memory))?;
         self.put_new(RowKey::Embedding(namespace.clone(), key), &embedding);
         if let Some(place) = SessionPlace::of(namespace, &memory) {
             self.put_new(RowKey::Session(place), &key);
@@ -289,6 +327,9 @@ impl<'a, R: Read> Transaction<'a, R> {
             "an update keeps a memory's place in its session"
         );
         assert_eq!(old.domain, new.domain, "an update keeps a memory's domain");
+        if old.is_archived() != new.is_archived() {
+            self.count(namespace, Some(old), Some(&new))?;
+        }
         self.index_expiry(namespace, key, Some(old), Some(&new))?;
         self.put(RowKey::Memory(namespace.clone(), key), &new)?;
         let kind = ChangeKind::Updated {
@@ -302,14 +343,31 @@ impl<'a, R: Read> Transaction<'a, R> {
         Ok(())
     }
 
-    /// Removes a memory with everything that points to it.
+    /// Removes a memory with everything that points to it, and those whose evidence it has: they are
+    /// the same lesson.
     pub fn remove(
         &mut self,
         namespace: &Namespace,
         key: Key,
         memory: &Memory,
     ) -> Result<(), ReadError> {
-        self.count(namespace, &memory.domain, -1)?;
+        self.remove_one(namespace, key, memory)?;
+        for source in &memory.merged {
+            if let Some(archived) = self.memory(namespace, *source)? {
+                self.remove_one(namespace, *source, &archived)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_one(
+        &mut self,
+        namespace: &Namespace,
+        key: Key,
+        memory: &Memory,
+    ) -> Result<(), ReadError> {
+        self.count(namespace, Some(memory), None)?;
+        self.remove_conflicts(namespace, key)?;
         self.delete(RowKey::Embedding(namespace.clone(), key))?;
         if let Some(place) = SessionPlace::of(namespace, memory) {
             self.delete(RowKey::Session(place))?;
@@ -377,21 +435,39 @@ impl<'a, R: Read> Transaction<'a, R> {
         Ok(())
     }
 
-    fn count(&mut self, namespace: &Namespace, domain: &Domain, by: i64) -> Result<(), ReadError> {
+    fn count(
+        &mut self,
+        namespace: &Namespace,
+        old: Option<&Memory>,
+        new: Option<&Memory>,
+    ) -> Result<(), ReadError> {
         let row = RowKey::Namespace(namespace.clone());
         let mut info: NamespaceInfo = read(self, &row)?.unwrap_or_default();
-        let add = |n: u64| {
-            n.checked_add_signed(by)
-                .expect("only what was counted is removed")
+        let less = |count: &mut u64| {
+            *count = count.checked_sub(1).expect("only what was counted goes");
         };
-        info.memories = add(info.memories);
-        let in_domain = add(info.by_domain.get(domain).copied().unwrap_or(0));
-        if in_domain == 0 {
-            info.by_domain.remove(domain);
-        } else {
-            info.by_domain.insert(domain.clone(), in_domain);
+        match old {
+            Some(old) if old.is_archived() => less(&mut info.archived),
+            Some(old) => {
+                less(&mut info.memories);
+                let in_domain = info.by_domain.get_mut(&old.domain);
+                let in_domain = in_domain.expect("only what was counted goes");
+                less(in_domain);
+                if *in_domain == 0 {
+                    info.by_domain.remove(&old.domain);
+                }
+            }
+            None => {}
         }
-        if info.memories == 0 {
+        match new {
+            Some(new) if new.is_archived() => info.archived += 1,
+            Some(new) => {
+                info.memories += 1;
+                *info.by_domain.entry(new.domain.clone()).or_default() += 1;
+            }
+            None => {}
+        }
+        if info.stored() == 0 {
             self.delete(row)
         } else {
             self.put(row, &info)
@@ -518,7 +594,11 @@ pub fn due(
             | RowKey::Embedding(..)
             | RowKey::Session(_)
             | RowKey::Request(_)
-            | RowKey::Format => unreachable!("a scan of expiries returned {key:?}"),
+            | RowKey::Format
+            | RowKey::Policy(_)
+            | RowKey::Progress(_)
+            | RowKey::Epoch(..)
+            | RowKey::Conflict(..) => unreachable!("a scan of expiries returned {key:?}"),
         })
         .collect())
 }

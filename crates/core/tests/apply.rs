@@ -63,7 +63,11 @@ impl Log {
             other @ (Outcome::Mutated { .. }
             | Outcome::Expired { .. }
             | Outcome::Marked
-            | Outcome::Format { .. }) => {
+            | Outcome::Format { .. }
+            | Outcome::Consolidated { .. }
+            | Outcome::Undone { .. }
+            | Outcome::UsesCounted { .. }
+            | Outcome::PolicySet) => {
                 panic!("learned, but got {other:?}")
             }
         }
@@ -615,13 +619,19 @@ fn check_consistency(rows: &Rows) {
             state::RowKey::Embedding(_, key) => assert!(memories.contains_key(key)),
             state::RowKey::Namespace(_) => {
                 let info: state::NamespaceInfo = state::decode(row, bytes).unwrap();
-                assert_eq!(info.memories, memories.len() as u64);
+                assert_eq!(info.stored(), memories.len() as u64);
+                let archived = memories.values().filter(|m| m.is_archived()).count();
+                assert_eq!(info.archived, archived as u64);
                 assert_eq!(info.by_domain.values().sum::<u64>(), info.memories);
             }
             state::RowKey::Clock
             | state::RowKey::Memory(..)
             | state::RowKey::Request(_)
-            | state::RowKey::Format => {}
+            | state::RowKey::Format
+            | state::RowKey::Policy(_)
+            | state::RowKey::Progress(_)
+            | state::RowKey::Epoch(..)
+            | state::RowKey::Conflict(..) => {}
         }
     }
     expected_expiries.sort();

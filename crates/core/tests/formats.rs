@@ -9,7 +9,7 @@ use memorygate_core::{
     embedding::{DIMENSION, Embedding, ModelId, STATE_BYTES, TokenStates, Window},
     format::{FIRST, Formats, NEXT},
     key::Key,
-    memory::{Created, Feedback, Link, Memory, Relation},
+    memory::{Created, Feedback, Link, Memory, Relation, Used},
     name::{Domain, Name, Namespace},
     request::RequestId,
     scope::{Reader, Scope},
@@ -68,6 +68,9 @@ fn memory() -> Memory {
             at: TimeMs(7),
         },
         updated_at: TimeMs(8),
+        used: Used::default(),
+        archived: None,
+        merged: [].into(),
     }
 }
 
@@ -143,6 +146,7 @@ fn the_records() {
         &NamespaceInfo {
             memories: 2,
             by_domain,
+            archived: 0,
         },
         "8202a16a6465706c6f796d656e7402",
     );

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! state   default     applied, membership, journal floor, owner
-//!         rows        clock, namespace, session, expiry, request, format
+//!         rows        clock, namespace, session, expiry, request, format, policy, progress, epoch,
+//!                     conflict
 //!         memories    memory
 //!         embeddings  embedding
 //!         journal     journal
@@ -17,8 +18,10 @@
 pub(crate) mod applied;
 pub(crate) mod clock;
 pub(crate) mod committed;
+pub(crate) mod conflict;
 pub(crate) mod embedding;
 pub(crate) mod entry;
+pub(crate) mod epoch;
 pub(crate) mod expiry;
 pub(crate) mod format;
 pub(crate) mod journal;
@@ -28,6 +31,8 @@ pub(crate) mod memory;
 pub(crate) mod namespace;
 pub(crate) mod order;
 pub(crate) mod owner;
+pub(crate) mod policy;
+pub(crate) mod progress;
 pub(crate) mod purged;
 pub(crate) mod request;
 pub(crate) mod session;
@@ -47,6 +52,10 @@ pub(crate) mod tag {
     pub(crate) const EXPIRY: u8 = 0x06;
     pub(crate) const REQUEST: u8 = 0x07;
     pub(crate) const FORMAT: u8 = 0x08;
+    pub(crate) const POLICY: u8 = 0x09;
+    pub(crate) const PROGRESS: u8 = 0x0a;
+    pub(crate) const EPOCH: u8 = 0x0b;
+    pub(crate) const CONFLICT: u8 = 0x0c;
 
     pub(crate) const APPLIED: u8 = 0x40;
     pub(crate) const MEMBERSHIP: u8 = 0x41;
@@ -97,7 +106,7 @@ impl Family {
 }
 
 /// The tags of replicated rows, in their order, with where they live.
-pub(crate) const REPLICATED: [(u8, Family); 8] = [
+pub(crate) const REPLICATED: [(u8, Family); 12] = [
     (tag::CLOCK, Family::Rows),
     (tag::NAMESPACE, Family::Rows),
     (tag::MEMORY, Family::Memories),
@@ -106,6 +115,10 @@ pub(crate) const REPLICATED: [(u8, Family); 8] = [
     (tag::EXPIRY, Family::Rows),
     (tag::REQUEST, Family::Rows),
     (tag::FORMAT, Family::Rows),
+    (tag::POLICY, Family::Rows),
+    (tag::PROGRESS, Family::Rows),
+    (tag::EPOCH, Family::Rows),
+    (tag::CONFLICT, Family::Rows),
 ];
 
 /// Where a replicated row is stored, and under which bytes.
@@ -121,6 +134,10 @@ pub(crate) fn encode(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::Expiry(at, namespace, key) => (Family::Rows, expiry::encode(*at, namespace, *key)),
         RowKey::Request(id) => (Family::Rows, request::encode(id)),
         RowKey::Format => (Family::Rows, format::encode()),
+        RowKey::Policy(namespace) => (Family::Rows, policy::encode(namespace)),
+        RowKey::Progress(namespace) => (Family::Rows, progress::encode(namespace)),
+        RowKey::Epoch(namespace, id) => (Family::Rows, epoch::encode(namespace, *id)),
+        RowKey::Conflict(namespace, a, b) => (Family::Rows, conflict::encode(namespace, *a, *b)),
     }
 }
 
@@ -135,6 +152,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RowKey, Malformed> {
         Some(&tag::EXPIRY) => expiry::decode(bytes),
         Some(&tag::REQUEST) => request::decode(bytes),
         Some(&tag::FORMAT) => format::decode(bytes),
+        Some(&tag::POLICY) => policy::decode(bytes),
+        Some(&tag::PROGRESS) => progress::decode(bytes),
+        Some(&tag::EPOCH) => epoch::decode(bytes),
+        Some(&tag::CONFLICT) => conflict::decode(bytes),
         Some(_) | None => Err(Malformed::new(bytes, "unknown tag")),
     }
 }
@@ -225,6 +246,10 @@ pub(crate) mod tests {
             (times(), namespaces(), keys()).prop_map(|(t, n, k)| RowKey::Expiry(t, n, k)),
             id.prop_map(RowKey::Request),
             Just(RowKey::Format),
+            namespaces().prop_map(RowKey::Policy),
+            namespaces().prop_map(RowKey::Progress),
+            (namespaces(), any::<u64>()).prop_map(|(n, id)| RowKey::Epoch(n, id)),
+            (namespaces(), keys(), keys()).prop_map(|(n, a, b)| RowKey::Conflict(n, a, b)),
         ]
     }
 

@@ -42,16 +42,20 @@ impl GiveFeedback {
         tx: &mut Transaction<'_, R>,
         context: &Context,
     ) -> Result<Result<Outcome, Rejection>, ReadError> {
-        let old = match self.target.find(tx, context, None)? {
-            Ok(memory) => memory,
+        let (key, old) = match self.target.find(tx, context, None)? {
+            Ok(found) => found,
             Err(rejection) => return Ok(Err(rejection)),
         };
         let mut new = old.clone();
         new.feedback.add(self.score);
+        // What proves useful is remembered again.
+        if self.score > 0.0 {
+            new.archived = None;
+        }
         new.version += 1;
         new.updated_at = context.now;
-        let outcome = self.target.changed(&new);
-        tx.update(&self.target.namespace, self.target.key, &old, new)?;
+        let outcome = self.target.changed(key, &new);
+        tx.update(&self.target.namespace, key, &old, new)?;
         Ok(Ok(outcome))
     }
 }

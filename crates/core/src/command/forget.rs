@@ -30,14 +30,20 @@ impl Forget {
         Ok(())
     }
 
-    /// Links that point to the memory stay: they are its sources' own, and may name what comes
+    /// Memories that were merged into it go too: they are the same lesson. Of one that was merged itself
+    /// only the words go; what it gave to the memory in its place stays there.
+    ///
+    /// Links that point to the memory stay: they are their sources' own, and may name what comes
     /// later.
     pub(crate) fn apply<R: Read>(
         &self,
         tx: &mut Transaction<'_, R>,
         context: &Context,
     ) -> Result<Result<Outcome, Rejection>, ReadError> {
-        let old = match self.target.find(tx, context, self.expected_version)? {
+        let old = match self
+            .target
+            .find_itself(tx, context, self.expected_version)?
+        {
             Ok(memory) => memory,
             Err(rejection) => return Ok(Err(rejection)),
         };

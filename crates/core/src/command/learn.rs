@@ -9,10 +9,10 @@ use crate::{
     embedding::Embedding,
     key::Key,
     limits,
-    memory::{self, Created, Feedback, Invalid, Link, Memory},
+    memory::{self, Created, Feedback, Invalid, Link, Memory, Used},
     name::{Domain, Name, Namespace},
     scope::Scope,
-    state::{Read, ReadError, Transaction},
+    state::{self, Read, ReadError, Transaction},
     time::TimeMs,
 };
 
@@ -93,6 +93,8 @@ impl Learn {
                 &experience.domain,
                 &experience.content,
             );
+            // What was merged lives on in another memory, which learns it again.
+            let key = state::replacement(tx, &self.namespace, key)?.unwrap_or(key);
             let mut known = tx.memory(&self.namespace, key)?;
             if let Some(gone) = known.take_if(|memory| memory.is_expired(context.now)) {
                 tx.remove(&self.namespace, key, &gone)?;
@@ -167,6 +169,9 @@ impl Experience {
                 at: context.now,
             },
             updated_at: context.now,
+            used: Used::default(),
+            archived: None,
+            merged: BTreeSet::new(),
         }
     }
 
@@ -193,6 +198,7 @@ impl Experience {
                 memory.metadata = joined;
             }
         }
+        memory.archived = None;
         for link in &self.links {
             if memory.links.len() < limits::LINKS_MAX {
                 memory.links.insert(*link);

@@ -28,8 +28,8 @@ impl SetLink {
         tx: &mut Transaction<'_, R>,
         context: &Context,
     ) -> Result<Result<Outcome, Rejection>, ReadError> {
-        let old = match self.target.find(tx, context, None)? {
-            Ok(memory) => memory,
+        let (key, old) = match self.target.find(tx, context, None)? {
+            Ok(found) => found,
             Err(rejection) => return Ok(Err(rejection)),
         };
         let mut new = old.clone();
@@ -46,7 +46,7 @@ impl SetLink {
             new.links.insert(self.link)
         };
         if !changed {
-            return Ok(Ok(self.target.unchanged(&old)));
+            return Ok(Ok(self.target.unchanged(key, &old)));
         }
         if new.links.len() > limits::LINKS_MAX {
             return Ok(Err(Rejection::invalid(&Invalid::Links {
@@ -55,8 +55,8 @@ impl SetLink {
         }
         new.version += 1;
         new.updated_at = context.now;
-        let outcome = self.target.changed(&new);
-        tx.update(&self.target.namespace, self.target.key, &old, new)?;
+        let outcome = self.target.changed(key, &new);
+        tx.update(&self.target.namespace, key, &old, new)?;
         Ok(Ok(outcome))
     }
 }

@@ -61,8 +61,8 @@ impl Update {
         tx: &mut Transaction<'_, R>,
         context: &Context,
     ) -> Result<Result<Outcome, Rejection>, ReadError> {
-        let old = match self.target.find(tx, context, self.expected_version)? {
-            Ok(memory) => memory,
+        let (key, old) = match self.target.find(tx, context, self.expected_version)? {
+            Ok(found) => found,
             Err(rejection) => return Ok(Err(rejection)),
         };
         let mut new = old.clone();
@@ -84,12 +84,12 @@ impl Update {
             return Ok(Err(Rejection::invalid(&invalid)));
         }
         if new == old {
-            return Ok(Ok(self.target.unchanged(&old)));
+            return Ok(Ok(self.target.unchanged(key, &old)));
         }
         new.version += 1;
         new.updated_at = context.now;
-        let outcome = self.target.changed(&new);
-        tx.update(&self.target.namespace, self.target.key, &old, new)?;
+        let outcome = self.target.changed(key, &new);
+        tx.update(&self.target.namespace, key, &old, new)?;
         Ok(Ok(outcome))
     }
 }

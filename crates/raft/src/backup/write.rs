@@ -179,7 +179,7 @@ fn count(store: &Store) -> Result<(TimeMs, u64), ReadError> {
     let mut memories = 0;
     rows.visit(Family::Rows, range, Scan::forward(None), |key, value| {
         let info: NamespaceInfo = state::decode(&key, value)?;
-        memories += info.memories;
+        memories += info.stored();
         Ok(ControlFlow::Continue(()))
     })?;
     Ok((state::clock(&rows)?, memories))
