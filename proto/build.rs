@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = [
         "memorygate/v1/memorygate.proto",
         "memorygate/v1/cluster.proto",
+        "memorygate/v1/consolidation.proto",
     ];
     let peer_files = ["memorygate/peer/v1/peer.proto"];
     for file in files.iter().chain(&peer_files) {

@@ -120,6 +120,7 @@ impl Filter {
             since: self.since,
             until: self.until,
             min_importance: self.min_importance,
+            archive: core::Archive::Without,
         };
         (violations, filter)
     }
@@ -133,6 +134,7 @@ impl Filter {
             since: self.since.map(time::to_wire),
             until: self.until.map(time::to_wire),
             min_importance: self.min_importance,
+            archive: 0,
         }
     }
 }

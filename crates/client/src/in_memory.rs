@@ -492,7 +492,11 @@ fn memories(rows: &Rows, namespace: &Namespace) -> Result<Vec<Stored>, Error> {
             | RowKey::Session(_)
             | RowKey::Expiry(..)
             | RowKey::Request(_)
-            | RowKey::Format => None,
+            | RowKey::Format
+            | RowKey::Policy(_)
+            | RowKey::Progress(_)
+            | RowKey::Epoch(..)
+            | RowKey::Conflict(..) => None,
         })
         .map(|(row, key, bytes)| {
             let memory = state::decode(row, bytes).map_err(broken)?;
@@ -601,8 +605,10 @@ fn command_experience(experience: &Experience) -> learn::Experience {
 
 fn rejected(operation: &'static str, rejection: &Rejection) -> Error {
     let kind = match rejection {
-        Rejection::NotFound { .. } => Kind::NotFound,
-        Rejection::Version { .. } => Kind::Conflict,
+        Rejection::NotFound { .. } | Rejection::NoEpoch { .. } | Rejection::NoConflict { .. } => {
+            Kind::NotFound
+        }
+        Rejection::Version { .. } | Rejection::ChangedSince { .. } => Kind::Conflict,
         Rejection::Invalid { .. } | Rejection::RequestExpired { .. } => Kind::Fix,
         Rejection::RequestFromFuture { .. } => Kind::Restore,
     };

@@ -343,6 +343,13 @@ impl MemoryGate for Fake {
         .await
     }
 
+    async fn restore(
+        &self,
+        _: Request<v1::RestoreRequest>,
+    ) -> Result<Response<v1::MutationResponse>, Status> {
+        Err(Status::unimplemented("the fake archives nothing"))
+    }
+
     async fn stats(
         &self,
         request: Request<v1::StatsRequest>,
@@ -369,6 +376,7 @@ impl MemoryGate for Fake {
         let namespaces = stats.namespaces.into_iter().map(|n| v1::NamespaceStats {
             namespace: n.namespace,
             memories: n.memories,
+            archived: 0,
             by_domain: n.by_domain,
         });
         Ok(Response::new(v1::StatsResponse {
@@ -625,5 +633,9 @@ pub fn wire_memory(memory: Memory) -> v1::Memory {
         created_index: memory.created_index,
         updated_at: Some(timestamp(memory.updated_at)),
         model: memory.model,
+        uses: 0,
+        last_used_at: None,
+        archived: None,
+        merged: Vec::new(),
     }
 }

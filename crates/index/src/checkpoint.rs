@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The layout that this program reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"MGINDEX\0";
 
@@ -259,9 +259,9 @@ mod tests {
         );
         Checkpoint::of(&index, CLUSTER, 5).write(&path).unwrap();
         let mut bytes = fs::read(&path).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         fs::write(&path, &bytes).unwrap();
-        assert_eq!(error(&path), "index checkpoint has format 2, expected 1");
+        assert_eq!(error(&path), "index checkpoint has format 3, expected 2");
         assert!(
             error(dir.path()).starts_with("read index checkpoint: "),
             "a folder is no file"
@@ -279,7 +279,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             (FORMAT, crc32c::crc32c(&fs::read(&path).unwrap())),
-            (1, 0x489a_ecfd)
+            (2, 0x00a8_81f2)
         );
     }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, hash::Hash};
 
 use memorygate_core::{
-    filter::Filter,
+    filter::{Archive, Filter},
     memory::Memory,
     name::{Domain, Name},
     scope::{Reader, Scope},
@@ -37,6 +37,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) importance: f32,
     /// `None` too if the memory is pinned.
     pub(crate) expires_at: Option<TimeMs>,
+    pub(crate) is_archived: bool,
 }
 
 impl<'a> From<&'a Memory> for Fields<'a> {
@@ -49,6 +50,7 @@ impl<'a> From<&'a Memory> for Fields<'a> {
             occurred_at: memory.occurred_at,
             importance: memory.importance,
             expires_at: memory.expires_at.filter(|_| !memory.pinned),
+            is_archived: memory.is_archived(),
         }
     }
 }
@@ -57,6 +59,7 @@ impl<'a> From<&'a Memory> for Fields<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     live: Bitmap,
+    archived: Bitmap,
     scopes: Ids<Scope>,
     scope: Vec<u32>,
     domains: Ids<Domain>,
@@ -70,6 +73,7 @@ pub(crate) struct Columns {
     expires_at: Vec<TimeMs>,
     /// Memories that expire some day.
     expiring: u32,
+    archived_count: u32,
     entries: Ids<(String, String)>,
     /// By entry id: who has it.
     holders: Vec<Postings>,
@@ -98,6 +102,10 @@ impl Columns {
             "slot {slot} holds a memory already"
         );
         self.live.insert(slot);
+        if fields.is_archived {
+            self.archived.insert(slot);
+            self.archived_count += 1;
+        }
         let name = |ids: &mut Ids<Name>, name: Option<&Name>| name.map_or(NONE, |n| ids.acquire(n));
         self.scope[at] = self.scopes.acquire(fields.scope);
         self.domain[at] = self.domains.acquire(fields.domain);
@@ -135,6 +143,7 @@ impl Columns {
             occurred_at: self.occurred_at[at],
             importance: self.importance[at],
             expires_at: Some(self.expires_at[at]).filter(|at| *at != NEVER),
+            is_archived: self.archived.contains(slot),
         }
     }
 
@@ -151,6 +160,7 @@ impl Columns {
     fn grow(&mut self, slots: u32) {
         let len = slots as usize;
         self.live.grow(slots);
+        self.archived.grow(slots);
         for ids in [
             &mut self.scope,
             &mut self.domain,
@@ -170,6 +180,10 @@ impl Columns {
         let at = slot as usize;
         assert!(self.live.contains(slot), "slot {slot} holds no memory");
         self.live.remove(slot);
+        if self.archived.contains(slot) {
+            self.archived.remove(slot);
+            self.archived_count -= 1;
+        }
         self.scopes.release(self.scope[at]);
         self.domains.release(self.domain[at]);
         if self.agent[at] != NONE {
@@ -185,9 +199,31 @@ impl Columns {
         }
     }
 
+    /// The slots of memories that `slot`'s may be merged with: of its scope and domain, not expired at
+    /// the log time `now` and not archived.
+    pub(crate) fn like(&self, slot: u32, now: TimeMs) -> Bitmap {
+        let at = slot as usize;
+        let (scope, domain) = (self.scope[at], self.domain[at]);
+        let mut like = self.live.clone();
+        like.retain(|other| {
+            let at = other as usize;
+            self.domain[at] == domain
+                && self.scope[at] == scope
+                && self.expires_at[at] > now
+                && !self.archived.contains(other)
+        });
+        like
+    }
+
     /// The slots whose memories `reader` may be given at the log time `now` under `filter`.
     pub(crate) fn passing(&self, filter: &Filter, reader: &Reader, now: TimeMs) -> Bitmap {
         let mut passing = self.live.clone();
+        match filter.archive {
+            Archive::With => {}
+            Archive::Without if self.archived_count == 0 => {}
+            Archive::Without => passing.retain(|slot| !self.archived.contains(slot)),
+            Archive::Only => passing.intersect(&self.archived),
+        }
         for (key, value) in &filter.metadata {
             let mut holders = Bitmap::none(passing.len());
             if let Some(id) = self.entries.get(&(key.clone(), value.clone())) {
@@ -291,6 +327,7 @@ mod tests {
             since: times.then(|| TimeMs(number(6) as i64)),
             until: times.then(|| TimeMs(number(8) as i64)),
             min_importance: (number(3) == 0).then(|| number(5) as f32 / 4.0),
+            archive: [Archive::Without, Archive::With, Archive::Only][number(3) as usize],
         }
     }
 

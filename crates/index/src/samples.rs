@@ -9,7 +9,7 @@ use memorygate_core::{
     },
     filter::Filter,
     key::Key,
-    memory::{Created, Feedback, Memory},
+    memory::{Archived, Created, Feedback, Memory, Reason, Used},
     name::{Domain, Name, Namespace},
     scope::{Reader, Scope},
     time::TimeMs,
@@ -134,6 +134,12 @@ pub(crate) fn memory(seed: u64, index: u64) -> Memory {
             at: TimeMs(0),
         },
         updated_at: TimeMs(0),
+        used: Used::default(),
+        archived: (field(5) == 0).then_some(Archived {
+            reason: Reason::Faded,
+            at: TimeMs(1),
+        }),
+        merged: [].into(),
     }
 }
 

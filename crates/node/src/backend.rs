@@ -25,6 +25,7 @@ use crate::{
     catch_up::CatchUp,
     cluster::drain::Drain,
     compute::Compute,
+    consolidation::{self, Uses},
     deadline::Deadline,
     error::{Error, Outcome},
     position::{GROUP, Position},
@@ -43,6 +44,10 @@ pub struct Backend {
     pub recalls: Compute,
     pub clock: Arc<dyn Clock>,
     pub ranking: rank::Settings,
+    /// How memories are consolidated in the background.
+    pub consolidation: consolidation::Settings,
+    /// Which memories recalls returned, to be written down soon.
+    pub uses: Uses,
     pub model: ModelId,
     pub message_bytes_max: usize,
     pub metrics: Arc<Metrics>,

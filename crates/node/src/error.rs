@@ -2,7 +2,9 @@
 //!
 //! `grpc/status.rs` maps it to the wire and is the only place that does.
 
-use memorygate_core::{apply::Rejection, key::Key, request::RequestId, state::ReadError};
+use memorygate_core::{
+    apply::Rejection, key::Key, name::Namespace, request::RequestId, state::ReadError,
+};
 use memorygate_raft::{MemberError, MemberFull};
 
 /// A field of a request that breaks its bounds.
@@ -88,6 +90,10 @@ pub enum Error {
     StorageFull { free_bytes: u64, reserve_bytes: u64 },
     #[error("writes are refused, reads go on: {0}")]
     MemberFull(MemberFull),
+    #[error("consolidation of namespace {namespace} is paused: resume it first, or set its policy")]
+    Paused { namespace: Namespace },
+    #[error("{0}")]
+    Consolidation(Rejection),
     #[error("node is draining: it takes no writes, ask another")]
     Draining,
     #[error("no leader is confirmed by a majority now: {reason}")]
@@ -141,6 +147,8 @@ impl Error {
             | Self::AnswerTooLarge { .. }
             | Self::StorageFull { .. }
             | Self::MemberFull(_)
+            | Self::Paused { .. }
+            | Self::Consolidation(_)
             | Self::Draining
             | Self::NoQuorum { .. }
             | Self::Member(_)
@@ -189,6 +197,9 @@ impl From<Rejection> for Error {
                 actual,
             },
             Rejection::Invalid { reason } => Self::Refused { reason },
+            Rejection::NoEpoch { .. }
+            | Rejection::ChangedSince { .. }
+            | Rejection::NoConflict { .. } => Self::Consolidation(rejection),
             Rejection::RequestExpired {
                 id: RequestId { .. },
             } => Self::RequestExpired(rejection),

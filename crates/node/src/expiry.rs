@@ -62,7 +62,14 @@ async fn expire(backend: &Backend) -> Result<u64, Error> {
             .await?;
         let removed = match done {
             Done::Expired { removed } => removed,
-            Done::Learned(_) | Done::Mutated { .. } | Done::Marked | Done::Format { .. } => 0,
+            Done::Learned(_)
+            | Done::Mutated { .. }
+            | Done::Marked
+            | Done::Format { .. }
+            | Done::Consolidated { .. }
+            | Done::Undone { .. }
+            | Done::UsesCounted { .. }
+            | Done::PolicySet => 0,
         };
         all += u64::from(removed);
         if (removed as usize) < EXPIRE_MAX {

@@ -4,6 +4,7 @@
 //! converts the answer ([`crate::wire::write`]). It decides nothing.
 
 pub mod cluster;
+pub mod consolidation;
 mod feedback;
 mod forget;
 mod get;
@@ -13,6 +14,7 @@ mod learn_stream;
 mod link;
 mod list;
 mod recall;
+mod restore;
 mod stats;
 pub mod status;
 mod update;
@@ -106,6 +108,16 @@ impl MemoryGate for Api {
         request: Request<v1::LinkRequest>,
     ) -> Result<Response<v1::MutationResponse>, Status> {
         self.answer(Call::Mutating, link::link(&self.backend, request).await)
+    }
+
+    async fn restore(
+        &self,
+        request: Request<v1::RestoreRequest>,
+    ) -> Result<Response<v1::MutationResponse>, Status> {
+        self.answer(
+            Call::Mutating,
+            restore::restore(&self.backend, request).await,
+        )
     }
 
     async fn stats(

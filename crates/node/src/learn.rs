@@ -118,9 +118,14 @@ pub async fn learn(backend: &Backend, batch: Batch, deadline: Deadline) -> Resul
     let (done, position) = backend.propose(command, request, deadline).await?;
     match done {
         Done::Learned(learned) => Ok(Answer { learned, position }),
-        Done::Mutated { .. } | Done::Expired { .. } | Done::Marked | Done::Format { .. } => {
-            Err(Error::other_call())
-        }
+        Done::Mutated { .. }
+        | Done::Expired { .. }
+        | Done::Marked
+        | Done::Format { .. }
+        | Done::Consolidated { .. }
+        | Done::Undone { .. }
+        | Done::UsesCounted { .. }
+        | Done::PolicySet => Err(Error::other_call()),
     }
 }
 

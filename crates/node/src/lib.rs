@@ -20,6 +20,7 @@ pub mod catch_up;
 pub mod cli;
 pub mod cluster;
 pub mod compute;
+pub mod consolidation;
 pub mod deadline;
 pub mod error;
 mod expiry;

@@ -39,9 +39,14 @@ pub async fn mutate(
             changed,
             position,
         }),
-        Done::Learned(_) | Done::Expired { .. } | Done::Marked | Done::Format { .. } => {
-            Err(Error::other_call())
-        }
+        Done::Learned(_)
+        | Done::Expired { .. }
+        | Done::Marked
+        | Done::Format { .. }
+        | Done::Consolidated { .. }
+        | Done::Undone { .. }
+        | Done::UsesCounted { .. }
+        | Done::PolicySet => Err(Error::other_call()),
     }
 }
 

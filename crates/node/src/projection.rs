@@ -15,7 +15,10 @@ use std::{
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -53,6 +56,8 @@ pub struct Projection {
     failure: watch::Sender<Option<String>>,
     timed: Arc<Timed>,
     state: Mutex<Option<State>>,
+    /// From where on others need the change journal.
+    journal_from: AtomicU64,
 }
 
 impl Projection {
@@ -108,6 +113,7 @@ impl Projection {
                 batches: Mutex::default(),
             }),
             state: Mutex::new(Some(state)),
+            journal_from: AtomicU64::new(u64::MAX),
         }))
     }
 
@@ -123,6 +129,7 @@ impl Projection {
                 changed = status.changed() => changed.is_err(),
                 changed = checkpoint.changed() => {
                     let position = *checkpoint.borrow_and_update();
+                    let position = position.min(self.journal_from.load(Ordering::Relaxed));
                     self.timed.metrics.index_checkpoints.inc();
                     if let Some(state) = lock(&self.state).as_ref() {
                         state.journal_trim(position);
@@ -139,6 +146,11 @@ impl Projection {
     /// Whether it has caught up since the start, and follows.
     pub fn is_ready(&self) -> bool {
         self.not_ready().is_none()
+    }
+
+    /// Keeps the change journal after `position`, whether the index still needs it or not.
+    pub fn keep_journal_from(&self, position: u64) {
+        self.journal_from.store(position, Ordering::Relaxed);
     }
 
     /// Why it cannot be asked now.

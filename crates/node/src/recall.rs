@@ -86,12 +86,18 @@ pub async fn recall(backend: &Backend, query: Query, deadline: Deadline) -> Resu
     let from = backend.read_from(query.at_least, query.linearizable, deadline);
     backend.index_at_least(from.await?, deadline).await?;
     let (index, metrics) = (backend.index.clone(), backend.metrics.clone());
+    let (namespace, is_operator) = (query.namespace.clone(), query.reader.everything);
     let work = move || {
         let view = index.view()?;
         let results = pipeline::run(&view, &query, embedding.as_ref(), &metrics)?;
         Ok::<_, Error>((results, view.position()))
     };
     let (results, index) = backend.recalls.run(deadline, work).await??;
+    // What an operator looks at is not used for that.
+    if !is_operator {
+        let keys = results.iter().map(|found| found.key);
+        backend.uses.count(&namespace, keys, backend.clock.now());
+    }
     Ok(Answer {
         results,
         position: backend.position(index),

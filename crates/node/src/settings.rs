@@ -11,7 +11,7 @@ pub mod keys;
 mod layers;
 mod print;
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use memorygate_core::{limits, rank};
 use memorygate_index::embed::pool;
@@ -21,6 +21,8 @@ pub use self::{
     layers::{Layers, LoadError},
     print::to_commented_toml,
 };
+
+use crate::consolidation;
 
 const MIB: usize = 1024 * 1024;
 
@@ -36,6 +38,7 @@ pub struct Settings {
     pub ranking: rank::Settings,
     pub index: Index,
     pub raft: memorygate_raft::Settings,
+    pub consolidation: Consolidation,
     pub backup: Backup,
     pub log: Log,
 }
@@ -169,6 +172,44 @@ impl Default for Index {
             checkpoint_interval_s: 300,
         }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Consolidation {
+    pub interval_s: u64,
+    pub share: f64,
+    pub uses_interval_s: u64,
+}
+
+impl Default for Consolidation {
+    fn default() -> Self {
+        Self {
+            interval_s: 3600,
+            share: 0.2,
+            uses_interval_s: 10,
+        }
+    }
+}
+
+impl Consolidation {
+    /// The settings of passes in the background.
+    pub fn passes(&self) -> consolidation::Settings {
+        consolidation::Settings {
+            interval: seconds(self.interval_s),
+            share: self.share,
+        }
+    }
+
+    /// How often uses are written down, if they are.
+    pub fn uses(&self) -> Option<Duration> {
+        seconds(self.uses_interval_s)
+    }
+}
+
+/// `None` for 0.
+fn seconds(count: u64) -> Option<Duration> {
+    (count > 0).then(|| Duration::from_secs(count))
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -409,6 +450,13 @@ impl Settings {
         at_least("model.batch_bytes_max", self.model.batch_bytes_max, 1)?;
         at_least("recall.queue_max", self.recall.queue_max, 1)?;
         at_least("index.queue_max", self.index.queue_max, 1)?;
+        if !(0.01..=1.0).contains(&self.consolidation.share) {
+            return Err(Invalid {
+                key: "consolidation.share".to_owned(),
+                actual: self.consolidation.share.to_string(),
+                expected: "0.01 to 1".to_owned(),
+            });
+        }
         at_least("backup.keep", self.backup.keep, 1)?;
         if self.backup.interval_s > 0 && self.backup.store.is_empty() {
             return Err(Invalid {

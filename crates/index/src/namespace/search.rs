@@ -104,6 +104,36 @@ impl NamespaceIndex {
         Ok(slots.into_iter().map(candidate).collect())
     }
 
+    /// The `count` memories nearest to the one under `key`, by its first window: of its scope and domain,
+    /// neither archived nor expired at the log time `now`, made by the same model or given. Nearest
+    /// first, with the dot products; empty if it is not indexed.
+    pub fn neighbours(
+        &self,
+        key: Key,
+        count: usize,
+        now: TimeMs,
+    ) -> Result<Vec<(Key, f32)>, Error> {
+        let Some(slot) = self.slots.get(&key).copied() else {
+            return Ok(Vec::new());
+        };
+        let Some(vector) = self.dense.vectors(slot).next() else {
+            return Ok(Vec::new());
+        };
+        let mut like = self.comparable(
+            self.columns.like(slot, now),
+            self.identities[slot as usize].model,
+        );
+        like.remove(slot);
+        let bits = &signs(vector);
+        let asked = dense::Query { vector, bits };
+        let key = |slot: u32| self.identities[slot as usize].key;
+        let best = self.dense.search(asked, count, Some(&like), key)?;
+        Ok(best
+            .into_iter()
+            .map(|scored| (key(scored.slot), scored.score as f32))
+            .collect())
+    }
+
     /// By slot; 0 for those that do not pass.
     fn lexical_scores(&self, words: &str, passing: &Bitmap, shares: Shares) -> Vec<f64> {
         let tokens = Tokenizer::default().tokens(words);

@@ -74,6 +74,16 @@ struct Row {
     /// Different ones, ascending.
     #[n(11)]
     pieces: Vec<u16>,
+    #[cbor(n(12), skip_if = "is_false")]
+    archived: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the derived code passes it so"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Image {
@@ -101,6 +111,7 @@ impl Image {
                 expires_at: fields.expires_at,
                 metadata: index.columns.metadata(*slot).cloned().collect(),
                 pieces: distinct.as_slice().to_vec(),
+                archived: fields.is_archived,
             }
         };
         let memories = Memories {
@@ -151,6 +162,7 @@ pub(crate) fn read(file: &mut impl Read) -> Result<(Namespace, NamespaceIndex), 
             occurred_at: row.occurred_at,
             importance: row.importance,
             expires_at: row.expires_at,
+            is_archived: row.archived,
         };
         index.columns.insert(slot, &fields, &row.metadata);
         let distinct = Distinct::of(row.pieces);

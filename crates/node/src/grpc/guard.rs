@@ -187,7 +187,7 @@ where
 
 /// Method names as labels: those of the services, each of which one has, so that a caller cannot invent metrics.
 fn known(method: &str) -> Option<&'static str> {
-    const MEMORY_GATE: [&str; 10] = [
+    const MEMORY_GATE: [&str; 11] = [
         "Learn",
         "LearnStream",
         "Recall",
@@ -197,6 +197,7 @@ fn known(method: &str) -> Option<&'static str> {
         "Feedback",
         "Forget",
         "Link",
+        "Restore",
         "Stats",
     ];
     const CLUSTER: [&str; 12] = [
@@ -213,10 +214,21 @@ fn known(method: &str) -> Option<&'static str> {
         "SaveSnapshot",
         "VerifySnapshot",
     ];
+    const CONSOLIDATION: [&str; 8] = [
+        "PlanConsolidation",
+        "RunConsolidation",
+        "ListEpochs",
+        "UndoEpoch",
+        "GetPolicy",
+        "SetPolicy",
+        "ListConflicts",
+        "ResolveConflict",
+    ];
     let (service, name) = method.split_once('/')?;
     let methods: &[&'static str] = match service {
         "MemoryGate" => &MEMORY_GATE,
         "Cluster" => &CLUSTER,
+        "Consolidation" => &CONSOLIDATION,
         _ => return None,
     };
     methods.iter().find(|method| **method == name).copied()
@@ -225,7 +237,8 @@ fn known(method: &str) -> Option<&'static str> {
 fn call_of(method: &str) -> Call {
     match method {
         "Recall" | "Get" | "List" | "Stats" | "Members" | "Status" | "Verify" | "ListAlarms"
-        | "ListSnapshots" | "SaveSnapshot" | "VerifySnapshot" => Call::Reading,
+        | "ListSnapshots" | "SaveSnapshot" | "VerifySnapshot" | "PlanConsolidation"
+        | "ListEpochs" | "GetPolicy" | "ListConflicts" => Call::Reading,
         _ => Call::Mutating,
     }
 }

@@ -22,6 +22,7 @@ pub(super) async fn stats(
         .map(|(name, info)| v1::NamespaceStats {
             namespace: name.to_string(),
             memories: info.memories,
+            archived: info.archived,
             by_domain: info
                 .by_domain
                 .iter()

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use memorygate_core::{apply::Rejection, key::Key};
 use memorygate_raft::MemberError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -63,6 +64,8 @@ pub fn of(error: &Error, call: Call) -> Status {
         | Error::AnswerTooLarge { .. }
         | Error::StorageFull { .. }
         | Error::MemberFull(_)
+        | Error::Paused { .. }
+        | Error::Consolidation(_)
         | Error::Draining
         | Error::NoQuorum { .. }
         | Error::NobodyThere { .. }
@@ -145,6 +148,11 @@ fn kind(error: &Error) -> Kind {
         Error::AnswerTooLarge { .. } => (Code::ResourceExhausted, "ANSWER_TOO_LARGE", None),
         Error::StorageFull { .. } => (Code::ResourceExhausted, "STORAGE_FULL", Some(RETRY_STORAGE)),
         Error::MemberFull(_) => (Code::ResourceExhausted, "STORAGE_FULL", Some(RETRY_STORAGE)),
+        Error::Paused { .. } => (Code::FailedPrecondition, "CONSOLIDATION_PAUSED", None),
+        Error::Consolidation(Rejection::ChangedSince { .. }) => {
+            (Code::FailedPrecondition, "CHANGED_SINCE", None)
+        }
+        Error::Consolidation(_) => (Code::NotFound, "NOT_FOUND", None),
         Error::Draining => (Code::Unavailable, "DRAINING", Some(RETRY_UNAVAILABLE)),
         Error::NoQuorum { .. } => (Code::Unavailable, "NO_QUORUM", Some(RETRY_UNAVAILABLE)),
         Error::Member(error) => return member(error),
@@ -243,7 +251,13 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             ("short_bytes", full.short_bytes.to_string()),
         ],
         Error::Unanswered { node_id, .. } => vec![("node_id", format!("{node_id:016x}"))],
+        Error::Consolidation(Rejection::ChangedSince { keys, .. }) => {
+            let keys: Vec<String> = keys.iter().map(Key::to_string).collect();
+            vec![("changed", keys.join(","))]
+        }
         Error::NotLeader { leader: None }
+        | Error::Paused { .. }
+        | Error::Consolidation(_)
         | Error::Draining
         | Error::NoQuorum { .. }
         | Error::Member(_)

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use memorygate_proto::{
     DESCRIPTORS,
-    v1::{cluster_server::ClusterServer, memory_gate_server::MemoryGateServer},
+    v1::{
+        cluster_server::ClusterServer, consolidation_server::ConsolidationServer,
+        memory_gate_server::MemoryGateServer,
+    },
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
@@ -20,6 +23,7 @@ use crate::{
     grpc::{
         Api,
         cluster::ClusterApi,
+        consolidation::ConsolidationApi,
         guard::{Bounds, Guard},
     },
     health::Health,
@@ -27,7 +31,12 @@ use crate::{
 };
 
 /// What the health service knows: the whole server, which has the empty name, and its services.
-const SERVICES: [&str; 3] = ["", "memorygate.v1.MemoryGate", "memorygate.v1.Cluster"];
+const SERVICES: [&str; 4] = [
+    "",
+    "memorygate.v1.MemoryGate",
+    "memorygate.v1.Cluster",
+    "memorygate.v1.Consolidation",
+];
 
 /// How often the health service is told how the node is.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -70,11 +79,17 @@ pub(super) async fn serve(
     .max_encoding_message_size(max)
     .accept_compressed(CompressionEncoding::Gzip)
     .send_compressed(CompressionEncoding::Gzip);
+    let consolidation_api = ConsolidationServer::new(ConsolidationApi::new(backend.clone()))
+        .max_decoding_message_size(max)
+        .max_encoding_message_size(max)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(Guard(Arc::new(bounds)))
         .add_service(api)
         .add_service(cluster_api)
+        .add_service(consolidation_api)
         .add_service(health_service)
         .add_service(reflection);
     let (stop, stopped) = oneshot::channel::<()>();

@@ -32,7 +32,7 @@ impl Records for Snapshot {
 
     fn count(&self) -> Result<u64, ReadError> {
         let namespaces = self.state.namespaces()?;
-        Ok(namespaces.iter().map(|(_, info)| info.memories).sum())
+        Ok(namespaces.iter().map(|(_, info)| info.stored()).sum())
     }
 
     fn memory(

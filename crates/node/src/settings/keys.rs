@@ -57,6 +57,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
     ("index", "The derived index: vectors and words."),
     ("raft", "The replicated log and the state on disk."),
+    (
+        "consolidation",
+        "What becomes of memories in the background.",
+    ),
     ("backup", "Snapshot files, and where they are kept."),
     ("log", "What the node says about itself."),
 ];
@@ -362,6 +366,23 @@ pub const KEYS: &[Key] = &[
         "raft.expected_cluster_id",
         "32 hexadecimal digits",
         "The cluster that the data directory must belong to. Unset: any.",
+    ),
+    key(
+        "consolidation.interval_s",
+        "seconds",
+        "Time between two passes over a namespace that has changed: near-duplicates are merged, what is \
+         of little worth is archived, contradictions are found. 0: never by itself.",
+    ),
+    key(
+        "consolidation.share",
+        "share, 0.01 to 1",
+        "Of one thread's time, what such a pass takes at most.",
+    ),
+    key(
+        "consolidation.uses_interval_s",
+        "seconds",
+        "Time between two log entries that count which memories recalls returned. 0: they are not \
+         counted.",
     ),
     key(
         "backup.store",

@@ -55,6 +55,9 @@ pub struct Metrics {
     pub apply_seconds: Histogram,
     pub applied_entries: IntCounter,
     pub snapshot_seconds: Histogram,
+    pub consolidation_passes: IntCounter,
+    pub consolidation_steps: IntCounterVec,
+    pub consolidation_refused: IntCounter,
     pub backups: IntCounter,
     pub backup_failures: IntCounter,
     pub backup_failing: IntGauge,
@@ -201,6 +204,22 @@ impl Metrics {
                 "memorygate_snapshot_seconds",
                 "Time to build one snapshot.",
                 SECONDS,
+            ),
+            consolidation_passes: counter(
+                r,
+                "memorygate_consolidation_passes_total",
+                "Consolidation passes that this node began.",
+            ),
+            consolidation_steps: counters(
+                r,
+                "memorygate_consolidation_steps_total",
+                "Steps of consolidation that this node proposed, by kind.",
+                &["kind"],
+            ),
+            consolidation_refused: counter(
+                r,
+                "memorygate_consolidation_refused_total",
+                "Of these, steps that met something that had changed meanwhile.",
             ),
             backups: counter(
                 r,

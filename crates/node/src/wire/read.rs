@@ -1,6 +1,7 @@
 //! Requests as the domain understands them. The first field that breaks a bound is named.
 
 pub mod cluster;
+pub mod consolidation;
 mod experience;
 mod filter;
 mod mutation;
@@ -19,7 +20,7 @@ use prost_types::Timestamp;
 
 pub use self::{
     experience::learn,
-    mutation::{feedback, forget, link, update},
+    mutation::{feedback, forget, link, restore, update},
     recall::recall,
 };
 use crate::{

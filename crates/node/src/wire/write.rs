@@ -4,7 +4,7 @@ use memorygate_core::{
     command::learn::Learned,
     embedding::ModelId,
     key::Key,
-    memory::{Feedback, Link, Memory},
+    memory::{Archived, Feedback, Link, Memory, Reason},
     name::{Name, Namespace},
     rank::Parts,
     scope::Scope,
@@ -61,8 +61,25 @@ pub fn memory(namespace: &Namespace, key: Key, memory: Memory, model: ModelId) -
         created_index: memory.created.index,
         updated_at: Some(time(memory.updated_at)),
         model: format!("{:016x}", model.0),
+        uses: memory.used.count,
+        last_used_at: (!memory.used.is_never()).then(|| time(memory.used.last_at)),
+        archived: memory.archived.map(archived),
+        merged: memory.merged.iter().map(Key::to_string).collect(),
         metadata: memory.metadata,
         content: memory.content,
+    }
+}
+
+fn archived(archived: Archived) -> v1::Archived {
+    let (reason, by) = match archived.reason {
+        Reason::Faded => ("faded", None),
+        Reason::Merged { into } => ("merged", Some(into)),
+        Reason::Superseded { by } => ("superseded", Some(by)),
+    };
+    v1::Archived {
+        reason: reason.to_owned(),
+        replaced_by: by.map(|key| key.to_string()).unwrap_or_default(),
+        at: Some(time(archived.at)),
     }
 }
 

@@ -204,6 +204,7 @@ async fn stats_count_what_is_stored() {
     let stats = server.stats().await;
     assert_eq!(stats.position, position);
     let count = |namespace: &str, by: &[(&str, u64)]| NamespaceStats {
+        archived: 0,
         namespace: namespace.to_owned(),
         memories: by.iter().map(|(_, n)| n).sum(),
         by_domain: by.iter().map(|(d, n)| ((*d).to_owned(), *n)).collect(),

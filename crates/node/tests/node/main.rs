@@ -21,6 +21,7 @@ mod bad_input;
 mod binary;
 mod cluster;
 mod cluster_service;
+mod consolidating;
 mod corruption;
 mod deadlines;
 mod disk;

@@ -75,6 +75,9 @@ impl Start {
         settings.server.grpc_address = "127.0.0.1:0".parse().unwrap();
         settings.server.http_address = "127.0.0.1:0".parse().unwrap();
         settings.server.shutdown_grace_ms = 5_000;
+        // Nothing is written that the test does not write.
+        settings.consolidation.interval_s = 0;
+        settings.consolidation.uses_interval_s = 0;
         settings.raft.block_cache_bytes = 8 << 20;
         settings.raft.write_buffer_bytes = 8 << 20;
         Self {

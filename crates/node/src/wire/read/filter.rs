@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use memorygate_core::{
-    filter::Filter,
+    filter::{Archive, Filter},
     memory,
     name::{self, Domain, Name},
 };
@@ -34,7 +34,20 @@ fn read(filter: v1::Filter) -> Result<Filter, Violation> {
         since: super::time("since", filter.since)?,
         until: super::time("until", filter.until)?,
         min_importance: filter.min_importance,
+        archive: archive(filter.archive)?,
     })
+}
+
+fn archive(wanted: i32) -> Result<Archive, Violation> {
+    match v1::Archive::try_from(wanted) {
+        Ok(v1::Archive::Unspecified) => Ok(Archive::Without),
+        Ok(v1::Archive::Included) => Ok(Archive::With),
+        Ok(v1::Archive::Only) => Ok(Archive::Only),
+        Err(_) => Err(Violation::at(
+            "archive",
+            format!("is {wanted}, which is none of its values"),
+        )),
+    }
 }
 
 fn values<T: Ord>(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use memorygate_core::{
     apply::Target,
-    command::{Forget, GiveFeedback, SetLink, Update, update::Expiry},
+    command::{Forget, GiveFeedback, Restore, SetLink, Update, update::Expiry},
     limits, memory,
     name::Name,
 };
@@ -107,6 +107,15 @@ pub fn link(request: v1::LinkRequest) -> Result<Mutation<SetLink>, Violation> {
             target: target(&request.namespace, &request.key, request.reader)?,
             link,
             remove: request.remove,
+        },
+    })
+}
+
+pub fn restore(request: v1::RestoreRequest) -> Result<Mutation<Restore>, Violation> {
+    Ok(Mutation {
+        request: request_id(&request.request_id)?,
+        command: Restore {
+            target: target(&request.namespace, &request.key, request.reader)?,
         },
     })
 }
