@@ -236,6 +236,10 @@ mod tests {
             created_index: 1,
             updated_at: TimeMs(0),
             model: String::new(),
+            uses: 0,
+            last_used_at: None,
+            archived: None,
+            merged: BTreeSet::new(),
         }
     }
 

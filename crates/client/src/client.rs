@@ -28,6 +28,7 @@ use self::{
 };
 use crate::{
     cluster::Cluster,
+    consolidation::Consolidation,
     error::{Error, Failure, Kind, Outcome, Violations},
     feedback::GiveFeedback,
     forget::Forget,
@@ -40,6 +41,7 @@ use crate::{
     mutation::{Mutation, Target},
     position::Position,
     recall::{Recall, RecallReply},
+    restore::Restore,
     scope::Reader,
     stats::Stats,
     update::Update,
@@ -335,6 +337,16 @@ impl Client {
         self.mutate(&call::LINK, request, id).await
     }
 
+    /// Brings a memory back from the archive.
+    pub async fn restore(&self, restore: impl Into<Restore>) -> Result<Mutation, Error> {
+        let restore = restore.into();
+        let (namespace, reader) = self.place(&restore.target);
+        check_place("restore", namespace, reader, Violations::default())?;
+        let id = self.id_or(restore.target.request_id).await?;
+        let request = restore.to_wire(namespace, reader, id);
+        self.mutate(&call::RESTORE, request, id).await
+    }
+
     /// What is stored in all namespaces, and where the node that answers stands.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.stats_as_of(None, Freshness::Seen).await
@@ -372,7 +384,7 @@ impl Client {
         Ok(stats)
     }
 
-    async fn mutate<Q: Message + Clone + 'static>(
+    pub(crate) async fn mutate<Q: Message + Clone + 'static>(
         &self,
         method: &Method,
         request: Q,
@@ -387,6 +399,11 @@ impl Client {
     /// The operations on the cluster as a whole.
     pub fn cluster(&self) -> Cluster {
         Cluster::new(self.clone())
+    }
+
+    /// How this client's namespace is consolidated. It sees every scope, whoever the reader is.
+    pub fn consolidation(&self) -> Consolidation {
+        Consolidation::new(self.clone())
     }
 
     /// Asks one server for a stream of answers.
@@ -456,7 +473,7 @@ impl Client {
         )
     }
 
-    async fn id_or(&self, given: Option<RequestId>) -> Result<RequestId, Error> {
+    pub(crate) async fn id_or(&self, given: Option<RequestId>) -> Result<RequestId, Error> {
         match given {
             Some(id) => Ok(id),
             None => self.request_id().await,
@@ -486,7 +503,7 @@ impl Client {
 
     /// Notes where an answer stands. One from another cluster is an error: its positions, and so
     /// its request ids, mean nothing here.
-    fn note(&self, method: &Method, position: Position) -> Result<(), Error> {
+    pub(crate) fn note(&self, method: &Method, position: Position) -> Result<(), Error> {
         self.shared.servers.know_cluster(position.cluster_id);
         self.shared.seen.note(position).map_err(|known| {
             let outcome = if method.mutating {
@@ -505,7 +522,7 @@ impl Client {
 }
 
 /// Reads a reply, or says that it cannot be read.
-fn read<T>(method: &Method, reply: Result<T, String>) -> Result<T, Error> {
+pub(crate) fn read<T>(method: &Method, reply: Result<T, String>) -> Result<T, Error> {
     reply.map_err(|what| Error::malformed(method.name, method.mutating, &what))
 }
 

@@ -28,6 +28,7 @@ use crate::{
     client::{
         Client,
         call::{self, Method},
+        read,
     },
     error::Error,
 };
@@ -176,8 +177,4 @@ impl Cluster {
     {
         self.client.call(method, request, None).await
     }
-}
-
-fn read<T>(method: &Method, reply: Result<T, String>) -> Result<T, Error> {
-    reply.map_err(|what| Error::malformed(method.name, method.mutating, &what))
 }

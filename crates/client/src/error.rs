@@ -6,9 +6,12 @@
 
 use std::{error::Error as _, fmt, time::Duration};
 
-use memorygate_core::request::RequestId;
+use memorygate_core::{key::Key, request::RequestId};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
+
+/// A server's reason for not undoing what was changed since.
+const CHANGED_SINCE: &str = "CHANGED_SINCE";
 
 /// What to do after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +92,7 @@ struct Details {
     request_id: Option<RequestId>,
     endpoint: Option<String>,
     attempts: u32,
+    changed: Vec<Key>,
 }
 
 impl fmt::Display for Details {
@@ -137,6 +141,7 @@ impl Error {
             request_id: None,
             endpoint: None,
             attempts: 0,
+            changed: Vec::new(),
         }))
     }
 
@@ -211,6 +216,16 @@ impl Error {
     /// How often it was tried; 0 if it was never sent.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// Memories that were changed since, where that is why: see
+    /// [`Consolidation::undo`](crate::Consolidation::undo).
+    pub fn changed(&self) -> &[Key] {
+        &self.0.changed
+    }
+
+    pub(crate) fn set_changed(&mut self, keys: Vec<Key>) {
+        self.0.changed = keys;
     }
 
     pub(crate) fn set_outcome(&mut self, outcome: Outcome) {
@@ -292,7 +307,13 @@ impl Failure {
                 description: v.description,
             })
             .collect();
+        let changed = info
+            .as_ref()
+            .and_then(|info| info.metadata.get("changed"))
+            .map(|keys| keys.split(',').filter_map(|key| key.parse().ok()).collect())
+            .unwrap_or_default();
         let reason = info.map(|info| info.reason).unwrap_or_default();
+        let is_changed_since = reason == CHANGED_SINCE;
         let kind = kind(code, transport, &reason);
         let message = if timed_out {
             "no answer within the time that the call may take".to_owned()
@@ -306,6 +327,7 @@ impl Failure {
         error.0.reason = reason;
         error.0.violations = violations;
         error.0.retry_after = retry_after;
+        error.0.changed = changed;
         Self {
             error,
             // A full queue says when to come back; a full disk, or a quota, does not. What needs the
@@ -322,7 +344,7 @@ impl Failure {
             },
             final_answer: said == Some(Outcome::Failed)
                 && matches!(kind, Kind::Fix | Kind::NotFound | Kind::Conflict)
-                && code != Code::FailedPrecondition,
+                && (code != Code::FailedPrecondition || is_changed_since),
         }
     }
 
@@ -385,11 +407,17 @@ fn kind(code: Code, transport: bool, reason: &str) -> Kind {
         Code::FailedPrecondition if reason == "LAGGING" => Kind::Retry,
         Code::AlreadyExists if matches!(reason, "ADDRESS_TAKEN" | "MEMBER_EXISTS") => Kind::Fix,
         Code::Aborted | Code::AlreadyExists => Kind::Conflict,
+        Code::FailedPrecondition if reason == CHANGED_SINCE => Kind::Conflict,
         // The caller reads what is stored and asks anew under a new id; or asks for another change.
         Code::FailedPrecondition
             if matches!(
                 reason,
-                "REQUEST_ID_EXPIRED" | "NOBODY_THERE" | "FOREIGN_NODE" | "NO_VOTER" | "LAST_VOTER"
+                "REQUEST_ID_EXPIRED"
+                    | "NOBODY_THERE"
+                    | "FOREIGN_NODE"
+                    | "NO_VOTER"
+                    | "LAST_VOTER"
+                    | "CONSOLIDATION_PAUSED"
             ) =>
         {
             Kind::Fix

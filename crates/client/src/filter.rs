@@ -10,6 +10,8 @@ use memorygate_core::{
 };
 use memorygate_proto::v1;
 
+pub use memorygate_core::filter::Archive;
+
 use crate::{error::Violations, time};
 
 /// Fields are joined by AND, the values of one field by OR; an empty field lets everything pass.
@@ -26,6 +28,8 @@ pub struct Filter {
     pub until: Option<TimeMs>,
     /// 0 to 1.
     pub min_importance: Option<f32>,
+    /// Whether archived memories pass; they do not unless asked for.
+    pub archive: Archive,
 }
 
 impl Filter {
@@ -76,6 +80,12 @@ impl Filter {
         self
     }
 
+    #[must_use]
+    pub fn archive(mut self, archive: Archive) -> Self {
+        self.archive = archive;
+        self
+    }
+
     pub(crate) fn check(&self) -> (Violations, core::Filter) {
         let mut violations = Violations::default();
         let domains = self
@@ -120,7 +130,7 @@ impl Filter {
             since: self.since,
             until: self.until,
             min_importance: self.min_importance,
-            archive: core::Archive::Without,
+            archive: self.archive,
         };
         (violations, filter)
     }
@@ -134,7 +144,11 @@ impl Filter {
             since: self.since.map(time::to_wire),
             until: self.until.map(time::to_wire),
             min_importance: self.min_importance,
-            archive: 0,
+            archive: match self.archive {
+                Archive::Without => v1::Archive::Unspecified,
+                Archive::With => v1::Archive::Included,
+                Archive::Only => v1::Archive::Only,
+            } as i32,
         }
     }
 }

@@ -7,8 +7,11 @@
 //! ```
 //!
 //! It runs the same `apply` and the same ranking as a server, so what it stores, reinforces, refuses
-//! and forgets is what a server would. Only its reading of text is simpler.
+//! and forgets is what a server would, and a pass of consolidation plans as a server's does. Only its
+//! reading of text is simpler, passes run when they are asked for and not by themselves, and uses are
+//! not counted.
 
+mod consolidate;
 mod search;
 mod words;
 
@@ -47,6 +50,7 @@ use crate::{
     mutation::{Mutation, Target},
     position::Position,
     recall::{Recall, RecallReply},
+    restore::Restore,
     scope::Reader,
     stats::{NamespaceStats, Stats},
     store::{KnowledgeStore, batch},
@@ -298,6 +302,15 @@ impl InMemoryStore {
         self.mutate("link", link.target.request_id, command)
     }
 
+    /// Brings a memory back from the archive.
+    pub fn restore(&self, restore: impl Into<Restore>) -> Result<Mutation, Error> {
+        let restore = restore.into();
+        let command = Command::Restore(memorygate_core::command::Restore {
+            target: target("restore", &restore.target)?,
+        });
+        self.mutate("restore", restore.target.request_id, command)
+    }
+
     /// What is stored, in all namespaces or in one.
     pub fn stats(&self, namespace: Option<&str>) -> Result<Stats, Error> {
         let only = namespace
@@ -317,6 +330,7 @@ impl InMemoryStore {
             namespaces.push(NamespaceStats {
                 namespace: name.to_string(),
                 memories: info.memories,
+                archived: info.archived,
                 by_domain: by_domain.map(|(d, n)| (d.to_string(), n)).collect(),
             });
         }
@@ -612,7 +626,11 @@ fn rejected(operation: &'static str, rejection: &Rejection) -> Error {
         Rejection::Invalid { .. } | Rejection::RequestExpired { .. } => Kind::Fix,
         Rejection::RequestFromFuture { .. } => Kind::Restore,
     };
-    Error::new(kind, Outcome::Failed, operation, rejection.to_string())
+    let mut error = Error::new(kind, Outcome::Failed, operation, rejection.to_string());
+    if let Rejection::ChangedSince { keys, .. } = rejection {
+        error.set_changed(keys.clone());
+    }
+    error
 }
 
 fn reused_id(operation: &'static str) -> Error {

@@ -7,7 +7,7 @@
 //! KnowledgeStore ── InMemoryStore         the same contract without a server
 //!       │
 //!    Client ── members, retries, request ids, positions ──▶ gRPC
-//!       └── Cluster                         an operator's view
+//!       └── Cluster, Consolidation          an operator's view
 //! ```
 //!
 //! Start with [`Client`] for the plain API, with the gateway for an agent's loop.
@@ -18,6 +18,7 @@ pub mod adapter;
 pub mod client;
 pub mod cluster;
 pub mod conformance;
+pub mod consolidation;
 pub mod context;
 pub mod error;
 pub mod experience;
@@ -37,6 +38,7 @@ pub mod mutation;
 pub mod position;
 pub mod recall;
 pub mod record;
+pub mod restore;
 pub mod scope;
 pub mod stats;
 pub mod store;
@@ -51,11 +53,12 @@ pub use crate::{
     adapter::{MemoryAdapter, PromptAdapter},
     client::{Client, Settings},
     cluster::Cluster,
+    consolidation::Consolidation,
     context::LearningContext,
     error::{Error, Kind, Outcome, Violation},
     experience::Experience,
     feedback::GiveFeedback,
-    filter::Filter,
+    filter::{Archive, Filter},
     forget::Forget,
     freshness::Freshness,
     gateway::{Background, MemoryGateway, Receipt},
@@ -65,10 +68,11 @@ pub use crate::{
     learn::{Learn, LearnReply, LearnStreamReply, Learned},
     link::SetLink,
     list::{List, Page},
-    memory::{Feedback, Link, Memory, Relation},
+    memory::{Archived, Feedback, Link, Memory, Relation},
     mutation::Mutation,
     position::Position,
     recall::{Recall, RecallReply, Recalled, ScoreParts, Weights},
+    restore::Restore,
     scope::{Reader, Scope},
     stats::{NamespaceStats, Stats},
     store::KnowledgeStore,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use memorygate_core::{key::Key, memory as core, name::Namespace, time::TimeMs};
 use memorygate_proto::v1;
 
-pub use memorygate_core::memory::{Link, Relation};
+pub use memorygate_core::memory::{Archived, Link, Reason, Relation};
 
 use crate::{experience, scope::Scope, time};
 
@@ -39,6 +39,14 @@ pub struct Memory {
     pub updated_at: TimeMs,
     /// Which model embedded it: 16 hexadecimal digits, zeros for a vector that the caller supplied.
     pub model: String,
+    /// Recalls that returned it; counted some seconds later.
+    pub uses: u32,
+    /// `None` if it was never used.
+    pub last_used_at: Option<TimeMs>,
+    /// Set while it is in the archive.
+    pub archived: Option<Archived>,
+    /// Archived memories whose evidence is part of this one.
+    pub merged: BTreeSet<Key>,
 }
 
 /// What was said of a memory's use.
@@ -59,9 +67,9 @@ impl Memory {
             let timestamp = timestamp.ok_or_else(|| format!("{field} is missing"))?;
             time::from_wire(timestamp).map_err(|e| format!("{field}: {e}"))
         };
-        let expires_at = match wire.expires_at {
-            None => None,
-            at => Some(instant("expires_at", at)?),
+        let if_set = |field: &str, timestamp: Option<prost_types::Timestamp>| match timestamp {
+            None => Ok(None),
+            at => instant(field, at).map(Some),
         };
         let feedback = wire.feedback.unwrap_or(v1::FeedbackSummary {
             usefulness: 0.5,
@@ -83,7 +91,7 @@ impl Memory {
                 .iter()
                 .map(experience::link_from_wire)
                 .collect::<Result<_, _>>()?,
-            expires_at,
+            expires_at: if_set("expires_at", wire.expires_at)?,
             pinned: wire.pinned,
             version: wire.version,
             occurrences: wire.occurrences,
@@ -98,6 +106,14 @@ impl Memory {
             created_index: wire.created_index,
             updated_at: instant("updated_at", wire.updated_at)?,
             model: wire.model,
+            uses: wire.uses,
+            last_used_at: if_set("last_used_at", wire.last_used_at)?,
+            archived: wire.archived.map(archived).transpose()?,
+            merged: wire
+                .merged
+                .iter()
+                .map(|key| key.parse().map_err(|e| format!("merged: {e}")))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -135,8 +151,39 @@ impl Memory {
             created_index: memory.created.index,
             updated_at: memory.updated_at,
             model: format!("{:016x}", model.0),
+            uses: memory.used.count,
+            last_used_at: (!memory.used.is_never()).then_some(memory.used.last_at),
+            archived: memory.archived,
+            merged: memory.merged,
         }
     }
+
+    /// The memory that took this one's place; `None` if it is not archived, or faded.
+    pub fn replaced_by(&self) -> Option<Key> {
+        match self.archived?.reason {
+            Reason::Faded => None,
+            Reason::Merged { into } => Some(into),
+            Reason::Superseded { by } => Some(by),
+        }
+    }
+}
+
+fn archived(wire: v1::Archived) -> Result<Archived, String> {
+    let by = || {
+        let by = wire.replaced_by.parse();
+        by.map_err(|e| format!("archived.replaced_by: {e}"))
+    };
+    let reason = match wire.reason.as_str() {
+        "faded" => Reason::Faded,
+        "merged" => Reason::Merged { into: by()? },
+        "superseded" => Reason::Superseded { by: by()? },
+        other => return Err(format!("archived.reason {other:?}")),
+    };
+    let at = wire.at.ok_or("archived.at is missing")?;
+    Ok(Archived {
+        reason,
+        at: time::from_wire(at).map_err(|e| format!("archived.at: {e}"))?,
+    })
 }
 
 #[cfg(test)]
@@ -187,7 +234,25 @@ mod tests {
             "relation \"loves\""
         );
         assert!(check(|m| m.links.push(link("caused_by", ""))).starts_with("link: "));
+        let in_archive = |reason: &str, replaced_by: &str| {
+            Some(v1::Archived {
+                reason: reason.to_owned(),
+                replaced_by: replaced_by.to_owned(),
+                at: wire().created_at,
+            })
+        };
+        assert_eq!(
+            check(|m| m.archived = in_archive("lost", "")),
+            "archived.reason \"lost\""
+        );
+        assert!(check(|m| m.archived = in_archive("merged", "")).starts_with("archived.replaced"));
+        assert!(check(|m| m.merged.push("x".to_owned())).starts_with("merged: "));
+        let mut superseded = wire();
+        superseded.archived = in_archive("superseded", &superseded.key);
+        let superseded = Memory::from_wire(superseded).unwrap();
+        assert_eq!(superseded.replaced_by(), Some(superseded.key));
         let memory = Memory::from_wire(wire()).unwrap();
+        assert_eq!((memory.archived, memory.replaced_by()), (None, None));
         assert_eq!(memory.occurred_at, TimeMs(1002));
         assert_eq!((memory.agent, memory.session), (None, None));
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     experience::Experience,
-    memory::{Feedback, Memory},
+    memory::{Feedback, Memory, Reason},
     scope::Scope,
     time,
 };
@@ -53,6 +53,28 @@ pub struct MemoryRecord {
     pub created_index: u64,
     pub updated_at: String,
     pub model: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub uses: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<ArchivedRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<String>,
+}
+
+/// Why and when a memory was archived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ArchivedRecord {
+    /// `faded`, `merged` or `superseded`.
+    pub reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<String>,
+    pub at: String,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// `"shared"`, `{"team": NAME}` or `{"agent": NAME}`.
@@ -118,6 +140,18 @@ impl From<&Memory> for MemoryRecord {
             created_index: memory.created_index,
             updated_at: time::format(memory.updated_at),
             model: memory.model.clone(),
+            uses: memory.uses,
+            last_used_at: memory.last_used_at.map(time::format),
+            archived: memory.archived.as_ref().map(|archived| ArchivedRecord {
+                reason: match archived.reason {
+                    Reason::Faded => "faded",
+                    Reason::Merged { .. } => "merged",
+                    Reason::Superseded { .. } => "superseded",
+                },
+                replaced_by: memory.replaced_by().map(|key| key.to_string()),
+                at: time::format(archived.at),
+            }),
+            merged: memory.merged.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -212,6 +246,14 @@ struct Line {
     _updated_at: Option<IgnoredAny>,
     #[serde(rename = "model")]
     _model: Option<IgnoredAny>,
+    #[serde(rename = "uses")]
+    _uses: Option<IgnoredAny>,
+    #[serde(rename = "last_used_at")]
+    _last_used_at: Option<IgnoredAny>,
+    #[serde(rename = "archived")]
+    _archived: Option<IgnoredAny>,
+    #[serde(rename = "merged")]
+    _merged: Option<IgnoredAny>,
 }
 
 impl Line {

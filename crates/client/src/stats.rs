@@ -29,7 +29,10 @@ pub struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceStats {
     pub namespace: String,
+    /// Those that are not archived.
     pub memories: u64,
+    pub archived: u64,
+    /// Those that are not archived.
     pub by_domain: BTreeMap<String, u64>,
 }
 
@@ -38,6 +41,7 @@ impl Stats {
         let namespace = |n: v1::NamespaceStats| NamespaceStats {
             namespace: n.namespace,
             memories: n.memories,
+            archived: n.archived,
             by_domain: n.by_domain,
         };
         Ok(Self {

@@ -11,7 +11,10 @@ use std::{
 };
 
 use memorygate_client::InMemoryStore;
-use memorygate_proto::v1::{cluster_server::ClusterServer, memory_gate_server::MemoryGateServer};
+use memorygate_proto::v1::{
+    cluster_server::ClusterServer, consolidation_server::ConsolidationServer,
+    memory_gate_server::MemoryGateServer,
+};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, transport::Server};
@@ -193,12 +196,14 @@ impl Node {
             .build()
             .unwrap();
         let memory = MemoryGateServer::new(self.fake.clone());
+        let consolidation = ConsolidationServer::new(self.fake.clone());
         let cluster = ClusterServer::new(self.operations.clone());
         runtime.spawn(async move {
             let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
             Server::builder()
                 .add_service(memory)
                 .add_service(cluster)
+                .add_service(consolidation)
                 .serve_with_incoming(incoming)
                 .await
         });

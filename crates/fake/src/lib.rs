@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
 pub mod cluster;
+mod consolidation;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,12 +16,13 @@ use std::{
 };
 
 use memorygate_client::{
-    Error, Experience, Filter, Forget, Freshness, Get, GiveFeedback, InMemoryStore, Kind, Learn,
-    Link, List, Memory, Mutation, Position, Reader, Recall, Recalled, Relation, Scope, SetLink,
-    Stage, TimeMs, Update, Weights,
+    Archive, Archived, Error, Experience, Filter, Forget, Freshness, Get, GiveFeedback,
+    InMemoryStore, Kind, Learn, Link, List, Memory, Mutation, Position, Reader, Recall, Recalled,
+    Relation, Restore, Scope, SetLink, Stage, TimeMs, Update, Weights, memory::Reason,
 };
 use memorygate_proto::v1::{
     self,
+    consolidation_server::ConsolidationServer,
     memory_gate_server::{MemoryGate, MemoryGateServer},
 };
 use prost_types::Timestamp;
@@ -66,6 +68,14 @@ pub struct Call {
 }
 
 impl Fake {
+    /// One that keeps what it is told in this store.
+    pub fn over(store: InMemoryStore) -> Self {
+        Self {
+            store,
+            ..Self::default()
+        }
+    }
+
     /// Starts one on a free port.
     pub async fn start() -> (Self, String) {
         let fake = Self::default();
@@ -82,6 +92,7 @@ impl Fake {
             .max_encoding_message_size(64 << 20);
         let serving = Server::builder()
             .add_service(service)
+            .add_service(ConsolidationServer::new(self.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(serving);
         format!("http://{address}")
@@ -345,9 +356,18 @@ impl MemoryGate for Fake {
 
     async fn restore(
         &self,
-        _: Request<v1::RestoreRequest>,
+        request: Request<v1::RestoreRequest>,
     ) -> Result<Response<v1::MutationResponse>, Status> {
-        Err(Status::unimplemented("the fake archives nothing"))
+        let r = request.into_inner();
+        let id = r.request_id.clone();
+        self.answer("restore", &id, (None, false), |store, _| {
+            let restore = Restore::new(r.key.parse().unwrap())
+                .namespace(r.namespace)
+                .reader(r.reader.map(reader).unwrap_or_default())
+                .request_id(r.request_id.parse().unwrap());
+            store.restore(restore).map(wire_mutation)
+        })
+        .await
     }
 
     async fn stats(
@@ -376,7 +396,7 @@ impl MemoryGate for Fake {
         let namespaces = stats.namespaces.into_iter().map(|n| v1::NamespaceStats {
             namespace: n.namespace,
             memories: n.memories,
-            archived: 0,
+            archived: n.archived,
             by_domain: n.by_domain,
         });
         Ok(Response::new(v1::StatsResponse {
@@ -417,16 +437,20 @@ pub fn detailed(
 
 fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
-    let outcome = ("outcome".to_owned(), error.outcome().as_str().to_owned());
-    details.set_error_info(
-        "FAKE",
-        "memorygate",
-        std::collections::HashMap::from([outcome]),
-    );
+    let mut metadata = std::collections::HashMap::new();
+    metadata.insert("outcome".to_owned(), error.outcome().as_str().to_owned());
+    let changed: Vec<String> = error.changed().iter().map(ToString::to_string).collect();
+    let (code, reason) = if changed.is_empty() {
+        (error.code(), "FAKE")
+    } else {
+        metadata.insert("changed".to_owned(), changed.join(","));
+        (Code::FailedPrecondition, "CHANGED_SINCE")
+    };
+    details.set_error_info(reason, "memorygate", metadata);
     for violation in error.violations() {
         details.add_bad_request_violation(&violation.field, &violation.description);
     }
-    Status::with_error_details(error.code(), error.message(), details)
+    Status::with_error_details(code, error.message(), details)
 }
 
 fn learn(store: &InMemoryStore, request: v1::LearnRequest) -> Result<v1::LearnResponse, Error> {
@@ -505,6 +529,11 @@ fn filter(wire: v1::Filter) -> Filter {
         since: wire.since.map(time),
         until: wire.until.map(time),
         min_importance: wire.min_importance,
+        archive: match v1::Archive::try_from(wire.archive).unwrap() {
+            v1::Archive::Unspecified => Archive::Without,
+            v1::Archive::Included => Archive::With,
+            v1::Archive::Only => Archive::Only,
+        },
     }
 }
 
@@ -632,10 +661,23 @@ pub fn wire_memory(memory: Memory) -> v1::Memory {
         created_at: Some(timestamp(memory.created_at)),
         created_index: memory.created_index,
         updated_at: Some(timestamp(memory.updated_at)),
+        uses: memory.uses,
+        last_used_at: memory.last_used_at.map(timestamp),
+        archived: memory.archived.map(wire_archived),
+        merged: memory.merged.iter().map(ToString::to_string).collect(),
         model: memory.model,
-        uses: 0,
-        last_used_at: None,
-        archived: None,
-        merged: Vec::new(),
+    }
+}
+
+fn wire_archived(archived: Archived) -> v1::Archived {
+    let (reason, by) = match archived.reason {
+        Reason::Faded => ("faded", None),
+        Reason::Merged { into } => ("merged", Some(into)),
+        Reason::Superseded { by } => ("superseded", Some(by)),
+    };
+    v1::Archived {
+        reason: reason.to_owned(),
+        replaced_by: by.map(|key| key.to_string()).unwrap_or_default(),
+        at: Some(timestamp(archived.at)),
     }
 }

@@ -61,7 +61,8 @@ macro_rules! methods {
 // Reads change nothing; writes carry a request id; a change of the cluster that is made already is
 // no error. A transfer to nobody in particular and a new snapshot would be done twice. To compare the
 // members takes an entry in the log and long, so it goes where writes go; and so does all that
-// concerns a backup store, since every node may have one of its own.
+// concerns a backup store, since every node may have one of its own, and all of consolidation: a plan may
+// take long, and what is asked of it names no position, but should be as new as the last change.
 methods! {
     LEARN = "learn", "MemoryGate/Learn", true, true, Write;
     LEARN_STREAM = "learn stream", "MemoryGate/LearnStream", true, false, Write;
@@ -72,6 +73,7 @@ methods! {
     FEEDBACK = "feedback", "MemoryGate/Feedback", true, true, Write;
     FORGET = "forget", "MemoryGate/Forget", true, true, Write;
     LINK = "link", "MemoryGate/Link", true, true, Write;
+    RESTORE = "restore", "MemoryGate/Restore", true, true, Write;
     STATS = "stats", "MemoryGate/Stats", false, true, Read;
     MEMBERS = "members", "Cluster/Members", false, true, Read;
     STATUS = "cluster status", "Cluster/Status", false, true, Read;
@@ -85,6 +87,14 @@ methods! {
     LIST_SNAPSHOTS = "list of snapshots", "Cluster/ListSnapshots", false, true, Write;
     SAVE_SNAPSHOT = "snapshot", "Cluster/SaveSnapshot", false, false, Write;
     VERIFY_SNAPSHOT = "check of the snapshot", "Cluster/VerifySnapshot", false, true, Write;
+    PLAN = "plan of consolidation", "Consolidation/PlanConsolidation", false, true, Write;
+    RUN = "consolidation", "Consolidation/RunConsolidation", true, false, Write;
+    LIST_EPOCHS = "list of epochs", "Consolidation/ListEpochs", false, true, Write;
+    UNDO = "undo", "Consolidation/UndoEpoch", true, true, Write;
+    GET_POLICY = "policy", "Consolidation/GetPolicy", false, true, Write;
+    SET_POLICY = "change of policy", "Consolidation/SetPolicy", true, true, Write;
+    LIST_CONFLICTS = "list of conflicts", "Consolidation/ListConflicts", false, true, Write;
+    RESOLVE = "resolve", "Consolidation/ResolveConflict", true, true, Write;
 }
 
 /// Of the time that a call has, the part that the first server may take to answer a read while there

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
 mod cluster;
+mod consolidation;
 mod examples;
 mod stores;
 mod transport;
