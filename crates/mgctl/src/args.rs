@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use memorygate_client::{
-    Client, Error, Filter, Freshness, Key, Reader, RequestId, Settings, TimeMs,
+    Archive, Client, Error, Filter, Freshness, Key, Reader, RequestId, Settings, TimeMs,
     client::ENDPOINT_DEFAULT,
     time::{self, Direction},
 };
 
 use crate::{
-    alarm, cluster, completions, drain, export, feedback, forget, get, import, leader, learn, link,
-    list, member, recall, snapshot, stats, update,
+    alarm, cluster, completions, conflicts, consolidate, drain, export, feedback, forget, get,
+    import, leader, learn, link, list, member, recall, restore, snapshot, stats, update,
 };
 
 /// How long one call may take if it is not said.
@@ -54,9 +54,12 @@ pub(crate) enum Verb {
     Feedback(feedback::Args),
     Forget(forget::Args),
     Link(link::Args),
+    Restore(restore::Args),
     Stats(stats::Args),
     Import(import::Args),
     Export(export::Args),
+    Consolidate(consolidate::Args),
+    Conflicts(conflicts::Args),
     Cluster(cluster::Args),
     Member(member::Args),
     Leader(leader::Args),
@@ -108,8 +111,8 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) everything: bool,
 
-    /// How long one call may take, all its attempts together [default: 30s; 10m to verify and to
-    /// make a snapshot]
+    /// How long one call may take, all its attempts together [default: 30s; 10m to verify, to
+    /// make a snapshot and to plan]
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 
@@ -217,6 +220,16 @@ pub(crate) struct FilterArgs {
     /// Only at least this important, 0 to 1
     #[arg(long, value_name = "NUMBER")]
     pub(crate) min_importance: Option<f32>,
+    /// What is in the archive too, or nothing else; it is left out otherwise
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) archived: Option<Archived>,
+}
+
+/// What of the archive passes a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Archived {
+    Include,
+    Only,
 }
 
 impl FilterArgs {
@@ -229,6 +242,11 @@ impl FilterArgs {
             since: self.since,
             until: self.until,
             min_importance: self.min_importance,
+            archive: match self.archived {
+                None => Archive::Without,
+                Some(Archived::Include) => Archive::With,
+                Some(Archived::Only) => Archive::Only,
+            },
         }
     }
 }

@@ -32,7 +32,8 @@ const EXAMPLES: &str = "\
 Without --agent and --team, memories of every scope are exported.
 An import of the file gives memories with the same keys. What callers may not set is in the file for
 information only: versions, counts and feedback start anew. A vector that a caller supplied is not
-exported; the importing cluster's model embeds the text.
+exported; the importing cluster's model embeds the text. What is in the archive is left out unless
+--archived says otherwise, and an import takes it out of the archive.
 
 Examples:
   mgctl export backup.jsonl

@@ -107,6 +107,9 @@ struct Failure {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     violations: Vec<Violation>,
+    /// Keys of memories that were changed since.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changed: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,6 +150,7 @@ impl Failure {
             kind,
             outcome: Outcome::Failed.as_str(),
             violations: Vec::new(),
+            changed: Vec::new(),
             request_id: None,
             next,
             exit_code,
@@ -171,6 +175,7 @@ impl Failure {
             kind: error.kind().as_str(),
             outcome: error.outcome().as_str(),
             violations: violations.collect(),
+            changed: error.changed().iter().map(ToString::to_string).collect(),
             request_id: error.request_id().map(|id| id.to_string()),
             next: next(error),
             exit_code,
@@ -207,6 +212,11 @@ fn next(error: &Error) -> Option<String> {
         Kind::Retry => Some("try again later; nothing was changed".to_owned()),
         Kind::Fix => None,
         Kind::NotFound => Some(not_found()),
+        Kind::Conflict if !error.changed().is_empty() => Some(
+            "what came later is left as it is: look at each with `mgctl get`, and change by hand \
+             what is wrong"
+                .to_owned(),
+        ),
         Kind::Conflict => {
             Some("it changed meanwhile: look at it with `mgctl get` and decide anew".to_owned())
         }
@@ -220,6 +230,9 @@ fn next(error: &Error) -> Option<String> {
 
 /// The same for a call on the cluster; `look` is the command that shows how things are.
 fn next_of_operation(error: &Error, look: &str) -> Option<String> {
+    if error.outcome() == Outcome::Unknown && error.request_id().is_some() {
+        return next(error);
+    }
     if error.outcome() == Outcome::Unknown {
         return Some(format!(
             "it may have been done: look with `{look}`, and run the same command again if it was not"

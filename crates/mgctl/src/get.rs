@@ -1,6 +1,6 @@
 //! `mgctl get`: one memory, whole.
 
-use memorygate_client::{Get, Key, Memory, record::MemoryRecord, time};
+use memorygate_client::{Get, Key, Memory, memory::Reason, record::MemoryRecord, time};
 
 use crate::{
     args::{self, Global, Recency},
@@ -63,6 +63,10 @@ fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
     if memory.occurrences > 1 {
         fields.push(("seen", format!("{} times", memory.occurrences)));
     }
+    if let Some(at) = memory.last_used_at {
+        let times = style::count(memory.uses.into(), "time");
+        fields.push(("used", format!("{times}, last {}", instant(at))));
+    }
     fields.push(("importance", format!("{:.2}", memory.importance)));
     let feedback = memory.feedback;
     if feedback.count > 0 {
@@ -86,6 +90,15 @@ fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
         let relation = link.relation.as_str();
         fields.push(("link", format!("{relation} {}", link.target)));
     }
+    for source in &memory.merged {
+        fields.push(("merged", source.to_string()));
+    }
+    if let Some(archived) = &memory.archived {
+        fields.push((
+            "archived",
+            format!("{}, {}", told(archived.reason), instant(archived.at)),
+        ));
+    }
     match (memory.expires_at, memory.pinned) {
         (Some(at), false) => fields.push(("expires", instant(at))),
         (Some(at), true) => fields.push(("expires", format!("pinned, else {}", instant(at)))),
@@ -99,4 +112,13 @@ fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
     ));
     fields.push(("model", memory.model.clone()));
     fields
+}
+
+/// Why a memory is in the archive.
+pub(crate) fn told(reason: Reason) -> String {
+    match reason {
+        Reason::Faded => "faded".to_owned(),
+        Reason::Merged { into } => format!("merged into {into}"),
+        Reason::Superseded { by } => format!("superseded by {by}"),
+    }
 }

@@ -5,6 +5,7 @@ use memorygate_client::{List, Memory, record::MemoryRecord, time};
 
 use crate::{
     args::{FilterArgs, Global, Recency},
+    get,
     output::Output,
     style,
 };
@@ -19,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   mgctl list
   mgctl list -d deployment --since 7d --wide
+  mgctl list --archived only
   mgctl list --all --everything --output json | jq -r .key
   mgctl list --limit 20 --page-token TOKEN";
 
@@ -81,7 +83,7 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
         if memories.is_empty() {
             output.line("no memories")?;
         } else {
-            output.line(&table(&memories, args.wide, output))?;
+            output.line(&table(&memories, &args, output))?;
         }
     }
     if more && left == 0 {
@@ -92,12 +94,16 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
     Ok(())
 }
 
-fn table(memories: &[Memory], wide: bool, output: &Output) -> String {
+fn table(memories: &[Memory], args: &Args, output: &Output) -> String {
     let mut table = Table::new();
+    let (wide, with_archive) = (args.wide, args.filter.archived.is_some());
     table.load_preset(presets::NOTHING);
     let mut head = vec!["KEY", "DOMAIN", "HAPPENED", "IMP", "SEEN", "AGENT"];
     if wide {
         head.extend(["SCOPE", "SESSION", "USEFUL", "VERSION"]);
+    }
+    if with_archive {
+        head.push("ARCHIVED");
     }
     head.push("CONTENT");
     table.set_header(head.into_iter().map(|h| Cell::new(output.style.dim(h))));
@@ -119,6 +125,10 @@ fn table(memories: &[Memory], wide: bool, output: &Output) -> String {
             row.push(Cell::new(name(&memory.session)));
             row.push(number(format!("{:.2}", memory.feedback.usefulness)));
             row.push(number(memory.version.to_string()));
+        }
+        if with_archive {
+            let why = memory.archived.map(|archived| get::told(archived.reason));
+            row.push(Cell::new(why.as_deref().unwrap_or("-")));
         }
         row.push(Cell::new(style::one_line(&memory.content, 60)));
         table.add_row(row);

@@ -13,6 +13,8 @@ mod alarm;
 mod args;
 mod cluster;
 mod completions;
+mod conflicts;
+mod consolidate;
 mod drain;
 mod durable;
 mod export;
@@ -28,6 +30,7 @@ mod list;
 mod member;
 mod output;
 mod recall;
+mod restore;
 mod server_binary;
 mod snapshot;
 mod stats;
@@ -73,9 +76,12 @@ async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
         Verb::Feedback(verb) => feedback::run(verb, global, output).await,
         Verb::Forget(verb) => forget::run(verb, global, output).await,
         Verb::Link(verb) => link::run(verb, global, output).await,
+        Verb::Restore(verb) => restore::run(verb, global, output).await,
         Verb::Stats(verb) => stats::run(verb, global, output).await,
         Verb::Import(verb) => Box::pin(import::run(verb, global, output)).await,
         Verb::Export(verb) => Box::pin(export::run(verb, global, output)).await,
+        Verb::Consolidate(verb) => Box::pin(consolidate::run(verb, global, output)).await,
+        Verb::Conflicts(verb) => Box::pin(conflicts::run(verb, global, output)).await,
         Verb::Cluster(verb) => Box::pin(cluster::run(verb, global, output)).await,
         Verb::Member(verb) => member::run(verb, global, output).await,
         Verb::Leader(verb) => leader::run(verb, global, output).await,

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     args::{self, FilterArgs, Global},
+    get,
     output::{Output, PositionRecord},
     style,
 };
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   mgctl recall \"java pod dies with 137 and there is no heap error\"
   mgctl recall certificate expired -d incident_response --since 90d --limit 3
+  mgctl recall \"certificate of the old proxy\" --archived include
   mgctl recall \"slow rollout\" --agent ada --team sre --output json
   mgctl recall \"disk full\" --without recency --weight lexical=0.5 --links";
 
@@ -193,6 +195,17 @@ fn block(
     about.extend(memory.agent.as_ref().map(|agent| format!("by {agent}")));
     if memory.occurrences > 1 {
         about.push(format!("seen {} times", memory.occurrences));
+    }
+    if memory.uses > 0 {
+        let times = style::count(memory.uses.into(), "time");
+        about.push(format!("used {times}"));
+    }
+    match memory.merged.len() as u64 {
+        0 => {}
+        sources => about.push(format!("with {sources} merged into it")),
+    }
+    if let Some(archived) = &memory.archived {
+        about.push(format!("archived: {}", get::told(archived.reason)));
     }
     if let Some(link) = &recalled.linked_from {
         about.push(format!("{} of {}", link.relation.as_str(), link.target));

@@ -41,6 +41,7 @@ struct Document {
 struct Namespace {
     namespace: String,
     memories: u64,
+    archived: u64,
     by_domain: BTreeMap<String, u64>,
 }
 
@@ -89,7 +90,12 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
     for namespace in stats.namespaces {
         let (name, memories) = (namespace.namespace, namespace.memories);
         let noun = if memories == 1 { "memory" } else { "memories" };
-        output.line(&output.style.bold(&format!("{name}: {memories} {noun}")))?;
+        let archived = match namespace.archived {
+            0 => String::new(),
+            count => format!(", {count} archived"),
+        };
+        let line = format!("{name}: {memories} {noun}{archived}");
+        output.line(&output.style.bold(&line))?;
         for (domain, count) in namespace.by_domain {
             output.line(&format!("  {count:>8}  {domain}"))?;
         }
@@ -101,6 +107,7 @@ fn document(stats: Stats) -> Document {
     let namespaces = stats.namespaces.into_iter().map(|n| Namespace {
         namespace: n.namespace,
         memories: n.memories,
+        archived: n.archived,
         by_domain: n.by_domain,
     });
     Document {

@@ -6,6 +6,9 @@ use std::{env, io::IsTerminal as _};
 /// Width of text that goes to no terminal, and the most of one that does: longer lines read badly.
 const WIDTH_MAX: usize = 100;
 
+/// Characters of a text that are shown however little room there is.
+const QUOTED_MIN: usize = 24;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     pub(crate) color: bool,
@@ -121,6 +124,13 @@ pub(crate) fn one_line(text: &str, width: usize) -> String {
     format!("{}…", start.trim_end())
 }
 
+/// The text on one line, in quotes, as much of it as there is room for beside `taken` characters of a
+/// line of `width`, but at least [`QUOTED_MIN`].
+pub(crate) fn quoted(text: &str, width: usize, taken: usize) -> String {
+    let room = width.saturating_sub(taken + 2).max(QUOTED_MIN);
+    format!("\"{}\"", one_line(text, room))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -141,6 +151,10 @@ mod tests {
         assert_eq!(printable("\u{202e}x"), "\\u{202e}x");
         assert_eq!(one_line("a\nb\r\n\u{7}", 20), "a b\\u{d} \\u{7}");
         assert_eq!(one_line("abcdef", 4), "abc…");
+        let long = "x".repeat(99);
+        assert_eq!(quoted("a\nb", 40, 10), "\"a b\"");
+        assert_eq!(quoted(&long, 80, 40).chars().count(), 40);
+        assert_eq!(quoted(&long, 40, 40).chars().count(), QUOTED_MIN + 2);
     }
 
     #[test]

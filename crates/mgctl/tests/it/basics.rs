@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use super::run::{Mgctl, command, finish};
 use memorygate_fake::{Fault, detailed};
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 21] = [
     "learn",
     "recall",
     "get",
@@ -16,9 +16,12 @@ const VERBS: [&str; 18] = [
     "feedback",
     "forget",
     "link",
+    "restore",
     "stats",
     "import",
     "export",
+    "consolidate",
+    "conflicts",
     "cluster",
     "member",
     "leader",
@@ -46,6 +49,18 @@ async fn every_verb_has_help_with_examples() {
 #[tokio::test]
 async fn every_verb_of_an_operator_has_help_with_examples() {
     for verb in [
+        "consolidate plan",
+        "consolidate run",
+        "consolidate status",
+        "consolidate history",
+        "consolidate undo",
+        "consolidate pause",
+        "consolidate resume",
+        "consolidate policy",
+        "consolidate policy get",
+        "consolidate policy set",
+        "conflicts list",
+        "conflicts resolve",
         "cluster status",
         "cluster members",
         "cluster verify",
@@ -111,6 +126,16 @@ async fn wrong_usage_exits_with_2() {
         &["stats", "--endpoint", "https://node-1:7411"],
         &["stats", "--namespace", "Not allowed"],
         &["recall", "x", "--linearizable", "--at-least", "5"],
+        &["list", "--archived", "some"],
+        &["consolidate", "undo", "0"],
+        &["consolidate", "undo", "last"],
+        &["consolidate", "plan", "--limit", "0"],
+        &["consolidate", "history", "--before", "0"],
+        &["consolidate", "policy", "set"],
+        &["consolidate", "policy", "set", "--keep-days", "long"],
+        &["conflicts", "resolve", KEY],
+        &["conflicts", "list", "--limit", "3", "--all"],
+        &["restore", "4cd1"],
         &["cluster", "status", "--watch=0"],
         &["cluster", "status", "--watch=often"],
         &["member", "promote"],

@@ -4,6 +4,7 @@
 
 mod basics;
 mod cluster;
+mod consolidation;
 mod export;
 mod import;
 mod run;
