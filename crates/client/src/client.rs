@@ -406,44 +406,62 @@ impl Client {
         Consolidation::new(self.clone())
     }
 
-    /// Asks one server for a stream of answers.
+    /// Asks for a stream of answers. Another server is asked only if one that cannot be reached, or cannot
+    /// now, has surely done nothing; once there is a stream, it is the only one.
     pub(crate) async fn stream<Q, R>(
         &self,
         method: &Method,
         request: Q,
     ) -> Result<impl Stream<Item = Result<R, Error>> + Send + use<Q, R>, Error>
     where
-        Q: Message + 'static,
+        Q: Message + Clone + 'static,
         R: Message + Default + 'static,
     {
-        let servers = Arc::clone(&self.shared.servers);
-        let purpose = method.purpose;
-        let Choice::Ask(asked) = servers.choose(purpose, &[]) else {
-            return Err(call::foreign(method));
-        };
-        let (name, mutating) = (method.name, method.mutating);
-        let server = Arc::clone(&asked.server);
-        let fail = move |status: Status| {
-            let mut failure = Failure::of(name, mutating, &status);
-            if let Some(trouble) = failure.trouble {
-                servers.failed(&server, purpose, trouble);
+        let servers = &self.shared.servers;
+        let (name, mutating, purpose) = (method.name, method.mutating, method.purpose);
+        let mut tried = Vec::new();
+        let mut last = None;
+        loop {
+            let Choice::Ask(asked) = servers.choose(purpose, &tried) else {
+                return Err(last.unwrap_or_else(|| call::foreign(method)));
+            };
+            let attempt = u32::try_from(tried.len() + 1).expect("fewer servers than 2^32");
+            let fail = {
+                let (servers, server) = (Arc::clone(servers), Arc::clone(&asked.server));
+                move |status: Status| {
+                    let mut failure = Failure::of(name, mutating, &status);
+                    if let Some(trouble) = failure.trouble {
+                        servers.failed(&server, purpose, trouble);
+                    }
+                    failure.error.set_trail(&server.address, attempt, None);
+                    failure
+                }
+            };
+            let open = async {
+                let path = PathAndQuery::from_static(method.path);
+                let codec = ProstCodec::<Q, R>::default();
+                let mut grpc = call::grpc(asked.server.channel()).await?;
+                let request = Request::new(request.clone());
+                grpc.server_streaming(request, path, codec).await
+            };
+            match open.await {
+                // The call is open for as long as the stream is.
+                Ok(replies) => {
+                    return Ok(replies.into_inner().map_err(move |status| {
+                        let _open = &asked;
+                        fail(status).error
+                    }));
+                }
+                Err(status) => {
+                    let Failure { error, trouble, .. } = fail(status);
+                    if trouble.is_none() || error.outcome() == Outcome::Unknown {
+                        return Err(error);
+                    }
+                    tried.push(asked.server.id);
+                    last = Some(error);
+                }
             }
-            failure.error.set_trail(&server.address, 1, None);
-            failure.error
-        };
-        let path = PathAndQuery::from_static(method.path);
-        let codec = ProstCodec::<Q, R>::default();
-        let mut grpc = call::grpc(asked.server.channel()).await.map_err(&fail)?;
-        let replies = grpc
-            .server_streaming(Request::new(request), path, codec)
-            .await
-            .map_err(&fail)?
-            .into_inner();
-        // The call is open for as long as the stream is.
-        Ok(replies.map_err(move |status| {
-            let _open = &asked;
-            fail(status)
-        }))
+        }
     }
 
     pub(crate) async fn call<Q, R>(

@@ -136,8 +136,8 @@ impl Cluster {
     }
 
     /// Fetches a snapshot file: one of the backup store, or a new one. Its description comes first,
-    /// then its bytes, which are to be checked as a whole. It is sent once and takes as long as it
-    /// takes: there is no deadline, and no repeat.
+    /// then its bytes, which are to be checked as a whole. One server sends it, and it takes as long as
+    /// it takes: there is no deadline, and no repeat.
     pub async fn save_snapshot(
         &self,
         name: Option<&str>,

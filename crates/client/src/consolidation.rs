@@ -84,8 +84,8 @@ impl Consolidation {
     }
 
     /// Runs a pass, beside those in the background, and tells how far it is; the last item has
-    /// [`Progress::finished`], or is an error. It is sent once and takes as long as it takes: there
-    /// is no deadline, and no repeat. A pass that breaks off leaves what it did, each epoch whole, and
+    /// [`Progress::finished`], or is an error. One server runs it, and it takes as long as it takes:
+    /// there is no deadline, and no repeat. A pass that breaks off leaves what it did, each epoch whole, and
     /// one whose stream is dropped ends.
     pub async fn run(
         &self,

@@ -247,6 +247,31 @@ async fn a_pass_is_sent_once() {
 }
 
 #[tokio::test]
+async fn a_pass_is_run_by_whoever_is_there() {
+    let mut cluster = FakeCluster::start(3).await;
+    let addresses = cluster.addresses();
+    let client = || {
+        let settings = Settings::new(&addresses);
+        Client::new(Settings {
+            follow_members: false,
+            ..settings
+        })
+        .unwrap()
+    };
+    cluster.kill(0);
+    assert!(pass(&client()).await.unwrap()[1].finished);
+    assert_eq!(cluster.calls().concat(), ["run"]);
+    cluster.kill(1);
+    cluster.kill(2);
+    let error = pass(&client()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (Kind::Retry, Outcome::Failed)
+    );
+    assert_eq!(error.attempts(), 3);
+}
+
+#[tokio::test]
 async fn an_operator_is_answered_by_the_leader() {
     let cluster = FakeCluster::start(3).await;
     let client = client([&cluster.addresses()[0]]);

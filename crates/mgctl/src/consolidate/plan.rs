@@ -124,49 +124,46 @@ pub(super) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
     Ok(())
 }
 
-/// What is shown of a step: what and why, and the memories that it is about.
+/// What is shown of a step: what and why, then the memories that it is about.
 fn block(step: &PlannedStep, output: &Output) -> Vec<String> {
     let style = output.style;
-    let verb = |text: &str| style.bold(text);
-    // What stands before a text, besides its key of 32 digits.
-    let told = |memory: &StepMemory, before: usize| {
-        let text = style::quoted(&memory.content, style.width, before + 33);
-        format!("{} {text}", memory.key)
+    let head = |verb: &str, why: &str| format!("{} {why}", style.bold(verb));
+    // What stands before a text: four spaces, and a key of 32 digits with one more.
+    let memory = |memory: &StepMemory| {
+        let text = style::quoted(&memory.content, style.width, 4 + 33);
+        format!("    {} {text}", memory.key)
     };
-    let below = |memory: &StepMemory| format!("    {}", told(memory, 4));
     match step {
         PlannedStep::Merge {
             keep,
             absorb,
             cosine,
         } => {
-            let head = format!("merge {} into", absorb.len());
-            let why = format!("(cosine {cosine:.2})");
-            let kept = told(keep, head.len() + 1 + why.len() + 1);
-            let mut lines = vec![format!("{} {kept} {why}", verb(&head))];
-            lines.extend(absorb.iter().map(below));
+            let verb = format!("merge {} into {}", absorb.len(), keep.key);
+            let mut lines = vec![head(&verb, &format!("(cosine {cosine:.2})"))];
+            lines.push(memory(keep));
+            lines.extend(absorb.iter().map(memory));
             lines
         }
         PlannedStep::Fade {
-            memory,
+            memory: of,
             worth,
             unused_days,
         } => {
-            let why = format!("worth {worth:.2}, unused for {unused_days:.0} days");
-            let told = told(memory, 5 + 2 + why.len());
-            vec![format!("{} {told}: {why}", verb("fade"))]
+            let why = format!("(worth {worth:.2}, unused for {unused_days:.0} days)");
+            vec![head("fade", &why), memory(of)]
         }
-        PlannedStep::Conflict { a, b, cosine } => vec![
-            format!("{} (cosine {cosine:.2})", verb("conflict")),
-            below(a),
-            below(b),
-        ],
-        PlannedStep::Relink { memory, link, to } => {
-            let relation = link.relation.as_str();
-            vec![
-                format!("{} {}", verb("relink"), told(memory, 7)),
-                format!("    {relation} {} leads to {to}", link.target),
-            ]
+        PlannedStep::Conflict { a, b, cosine } => {
+            let why = format!("(cosine {cosine:.2})");
+            vec![head("conflict", &why), memory(a), memory(b)]
+        }
+        PlannedStep::Relink {
+            memory: of,
+            link,
+            to,
+        } => {
+            let why = format!("{} {} to {to}", link.relation.as_str(), link.target);
+            vec![head("relink", &why), memory(of)]
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use futures::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use memorygate_client::consolidation::Progress;
+use memorygate_client::{Kind, consolidation::Progress};
 use serde::Serialize;
 
 use super::{Breadth, memories, operation};
@@ -46,12 +46,18 @@ struct Document {
 pub(super) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     let client = global.client()?;
     let pass = client.consolidation().run(args.breadth.reach()).await;
-    let mut pass = std::pin::pin!(pass.map_err(operation("start a pass", LOOK))?);
+    let mut pass = std::pin::pin!(pass.map_err(operation("consolidate", LOOK))?);
     let bar = bar(output);
     let mut ran: Option<Progress> = None;
     loop {
-        let next = pass.try_next().await;
-        match next.map_err(operation(broken_off(ran.as_ref()), LOOK))? {
+        let next = pass.try_next().await.map_err(|error| {
+            // What is wrong with the request says itself what to do.
+            if error.kind() == Kind::Fix {
+                return error.into();
+            }
+            operation(broken_off(ran.as_ref()), LOOK)(error)
+        });
+        match next? {
             Some(progress) => {
                 bar.set_length(progress.of.max(progress.looked_at));
                 bar.set_position(progress.looked_at);

@@ -58,11 +58,9 @@ async fn a_plan_says_what_and_why_and_changes_nothing() {
     );
     let text = ran.ok();
     for expected in [
-        format!("merge 1 into {pod} \"raise the memory limit of the pod to…\" (cosine 0.9"),
-        format!("\n    {pods} \"{PODS}\"\n"),
-        format!(
-            "fade {printer} \"the printer on floor 3 was…\": worth 0.01, unused for 400 days\n"
-        ),
+        format!("merge 1 into {pod} (cosine 0.9"),
+        format!("\n    {pod} \"{POD}\"\n    {pods} \"{PODS}\"\n"),
+        format!("fade (worth 0.01, unused for 400 days)\n    {printer} \"{PRINTER}\"\n"),
         "conflict (cosine 0.".to_owned(),
         format!("\n    {raise} \"{RAISE}\"\n"),
         format!("\n    {not_raise} \"{NOT_RAISE}\"\n"),
@@ -308,7 +306,7 @@ keep       90 days (default)
     let (code, message) = mgctl.run(&["consolidate", "run"]).await.failed();
     assert_eq!(code, 2);
     assert!(
-        message.contains("consolidation of namespace default is paused"),
+        message.ends_with("failed: consolidation of namespace default is paused\n"),
         "{message}"
     );
     let back = ["consolidate", "policy", "set", "--merge-from", "default"];
