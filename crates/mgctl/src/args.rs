@@ -11,7 +11,7 @@ use memorygate_client::{
 
 use crate::{
     alarm, cluster, completions, conflicts, consolidate, drain, export, feedback, forget, get,
-    import, leader, learn, link, list, member, recall, restore, snapshot, stats, update,
+    history, import, leader, learn, link, list, member, recall, restore, snapshot, stats, update,
 };
 
 /// How long one call may take if it is not said.
@@ -49,6 +49,7 @@ pub(crate) enum Verb {
     Learn(learn::Args),
     Recall(recall::Args),
     Get(get::Args),
+    History(history::Args),
     List(list::Args),
     Update(update::Args),
     Feedback(feedback::Args),

@@ -68,19 +68,7 @@ fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
         fields.push(("used", format!("{times}, last {}", instant(at))));
     }
     fields.push(("importance", format!("{:.2}", memory.importance)));
-    let feedback = memory.feedback;
-    if feedback.count > 0 {
-        let noun = if feedback.count == 1 {
-            "rating"
-        } else {
-            "ratings"
-        };
-        let text = format!(
-            "{:.2} by {} {noun} (+{:.2} −{:.2})",
-            feedback.usefulness, feedback.count, feedback.positive, feedback.negative
-        );
-        fields.push(("usefulness", text));
-    }
+    fields.extend(rated(memory).map(|rated| ("usefulness", rated)));
     fields.extend(memory.agent.clone().map(|agent| ("agent", agent)));
     fields.extend(memory.session.clone().map(|session| ("session", session)));
     for (key, value) in &memory.metadata {
@@ -112,6 +100,18 @@ fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
     ));
     fields.push(("model", memory.model.clone()));
     fields
+}
+
+/// What was said of its use; `None` if nobody did.
+pub(crate) fn rated(memory: &Memory) -> Option<String> {
+    let feedback = memory.feedback;
+    (feedback.count > 0).then(|| {
+        let ratings = style::count(feedback.count.into(), "rating");
+        format!(
+            "{:.2} by {ratings} (+{:.2} −{:.2})",
+            feedback.usefulness, feedback.positive, feedback.negative
+        )
+    })
 }
 
 /// Why a memory is in the archive.

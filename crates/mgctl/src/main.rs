@@ -22,6 +22,7 @@ mod failure;
 mod feedback;
 mod forget;
 mod get;
+mod history;
 mod import;
 mod leader;
 mod learn;
@@ -71,6 +72,7 @@ async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
         Verb::Learn(verb) => learn::run(verb, global, output).await,
         Verb::Recall(verb) => recall::run(verb, global, output).await,
         Verb::Get(verb) => get::run(verb, global, output).await,
+        Verb::History(verb) => Box::pin(history::run(verb, global, output)).await,
         Verb::List(verb) => list::run(verb, global, output).await,
         Verb::Update(verb) => update::run(verb, global, output).await,
         Verb::Feedback(verb) => feedback::run(verb, global, output).await,

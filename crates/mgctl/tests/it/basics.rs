@@ -7,10 +7,11 @@ use tonic::{Code, Status};
 use super::run::{Mgctl, command, finish};
 use memorygate_fake::{Fault, detailed};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "learn",
     "recall",
     "get",
+    "history",
     "list",
     "update",
     "feedback",

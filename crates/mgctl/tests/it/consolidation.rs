@@ -264,6 +264,62 @@ async fn a_conflict_is_shown_and_decided() {
 }
 
 #[tokio::test]
+async fn a_memory_tells_how_it_came_to_be() {
+    let (mgctl, [pod, pods, printer, raise, not_raise]) = with_work().await;
+    mgctl.ok(&["consolidate", "run"]).await;
+    mgctl.ok(&["feedback", &pod, "1"]).await;
+    let text = mgctl.ok(&["history", &pod]).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], format!("{pod} \"{POD}\""));
+    assert_eq!(
+        lines[1],
+        "version 3 · met 2 times · used 0 times · usefulness 0.60 by 1 rating (+1.00 −0.00)"
+    );
+    let events: Vec<&str> = lines[3..]
+        .iter()
+        .map(|line| {
+            line.split_once("just now        ")
+                .map_or(*line, |(_, what)| what)
+        })
+        .collect();
+    assert_eq!(
+        events,
+        [
+            "learned by ada",
+            &format!("learned in other words, {pods} by ada"),
+            &format!("    \"{PODS}\""),
+            "last met",
+            &format!("took in {pods} (epoch 6)"),
+            "last changed",
+        ]
+    );
+
+    let source = mgctl.json(&["history", &pods]).await;
+    let last = source["events"].as_array().unwrap().iter().rev();
+    let merged = last.clone().find(|event| event["what"] == "merged_into");
+    assert_eq!(merged.unwrap()["other"], pod);
+    assert_eq!(merged.unwrap()["epoch"], 6);
+    assert_eq!(source["is_complete"], true);
+
+    let faded = mgctl.ok(&["history", &printer]).await;
+    assert_eq!(faded.matches("faded into the archive (epoch 6)").count(), 1);
+
+    mgctl
+        .ok(&["conflicts", "resolve", &not_raise, &raise])
+        .await;
+    let text = mgctl.ok(&["history", &raise]).await;
+    for expected in [
+        format!("found to contradict {not_raise}\n    \"{NOT_RAISE}\"\n"),
+        format!("it was decided between it and {not_raise}\n"),
+        format!("superseded by {not_raise}\n"),
+    ] {
+        assert!(text.contains(&expected), "{expected:?} is not in\n{text}");
+    }
+    let nobody = "0".repeat(32);
+    assert_eq!(mgctl.run(&["history", &nobody]).await.failed().0, 3);
+}
+
+#[tokio::test]
 async fn both_may_hold() {
     let (mgctl, [.., raise, not_raise]) = with_work().await;
     mgctl.ok(&["consolidate", "run"]).await;
