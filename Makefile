@@ -37,6 +37,7 @@ demo: setup ## Shows the main job: learn, recall, kill, and everything is still 
 
 test: setup newer ## Runs every test
 	cargo test --release --workspace
+	scripts/test-mcp $(BIN)
 
 lint: packages ## Checks format, lints, documentation and shell scripts
 	cargo fmt --all --check

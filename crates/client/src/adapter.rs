@@ -4,7 +4,7 @@ mod prompt;
 
 use memorygate_core::key::Key;
 
-pub use self::prompt::{Budget, PromptAdapter};
+pub use self::prompt::{Budget, PromptAdapter, heading, quote};
 use crate::{context::LearningContext, recall::Recalled};
 
 /// Turns what was recalled into something that a task can be done with.

@@ -11,7 +11,8 @@ use memorygate_client::{
 
 use crate::{
     alarm, cluster, completions, conflicts, consolidate, drain, export, feedback, forget, get,
-    history, import, leader, learn, link, list, member, recall, restore, snapshot, stats, update,
+    history, import, leader, learn, link, list, mcp, member, recall, restore, snapshot, stats,
+    update,
 };
 
 /// How long one call may take if it is not said.
@@ -67,6 +68,7 @@ pub(crate) enum Verb {
     Drain(drain::Args),
     Alarm(alarm::Args),
     Snapshot(snapshot::Args),
+    Mcp(mcp::Args),
     Completions(completions::Args),
 }
 
@@ -163,11 +165,16 @@ impl Global {
         Client::new(self.settings(attempts_max))
     }
 
+    /// How long one call may take.
+    pub(crate) fn timeout_or_default(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
     fn settings(&self, attempts_max: u32) -> Settings {
         Settings {
             namespace: self.namespace_or_default().to_owned(),
             reader: self.reader(),
-            timeout: self.timeout.unwrap_or(TIMEOUT),
+            timeout: self.timeout_or_default(),
             attempts_max,
             ..Settings::new(&self.endpoint)
         }

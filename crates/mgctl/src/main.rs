@@ -28,6 +28,7 @@ mod leader;
 mod learn;
 mod link;
 mod list;
+mod mcp;
 mod member;
 mod output;
 mod recall;
@@ -90,6 +91,7 @@ async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
         Verb::Drain(verb) => drain::run(verb, global, output).await,
         Verb::Alarm(verb) => alarm::run(verb, global, output).await,
         Verb::Snapshot(verb) => Box::pin(snapshot::run(verb, global, output)).await,
+        Verb::Mcp(verb) => Box::pin(mcp::run(verb, global, output)).await,
         Verb::Completions(verb) => completions::run(verb, output),
     }
 }

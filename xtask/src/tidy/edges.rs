@@ -19,6 +19,7 @@ const NODE: &str = "memorygate-node";
 const FEEDS: &str = "memorygate-feeds";
 const CLIENT: &str = "memorygate-client";
 const FAKE: &str = "memorygate-fake";
+const MCP: &str = "memorygate-mcp";
 const MGCTL: &str = "memorygate-mgctl";
 const BENCH: &str = "memorygate-bench";
 const JEPSEN: &str = "memorygate-jepsen";
@@ -35,7 +36,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // The fake server for its tests, which know the client only as a stranger would.
     (CLIENT, &[CORE, PROTO, FAKE]),
     (FAKE, &[CORE, PROTO, CLIENT]),
-    (MGCTL, &[CORE, PROTO, CLIENT, FAKE]),
+    (MCP, &[CLIENT, FAKE]),
+    (MGCTL, &[CORE, PROTO, CLIENT, MCP, FAKE]),
     // The index for its embedder alone, which `embed` measures beside onnxruntime, without a server.
     (BENCH, &[CORE, PROTO, INDEX, CLIENT]),
     (JEPSEN, &[CORE, PROTO, RAFT, INDEX, NODE, CLIENT, BENCH]),
@@ -76,12 +78,19 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["tonic", "tonic-prost", "prost", "prost-types"],
-        &[PROTO, NODE, CLIENT, FAKE, MGCTL, BENCH, JEPSEN],
+        &[PROTO, NODE, CLIENT, FAKE, MCP, MGCTL, BENCH, JEPSEN],
         "the wire ends where the node converts its messages",
     ),
     (
+        &["rmcp"],
+        &[MCP],
+        "what models are told stands in one place",
+    ),
+    (
         &["tokio", "tokio-stream", "futures"],
-        &[PROTO, RAFT, INDEX, NODE, CLIENT, FAKE, MGCTL, BENCH, JEPSEN],
+        &[
+            PROTO, RAFT, INDEX, NODE, CLIENT, FAKE, MCP, MGCTL, BENCH, JEPSEN,
+        ],
         "the core computes; who calls it decides on which threads",
     ),
 ];
@@ -271,8 +280,8 @@ mod tests {
                 "memorygate-raft -> tonic (dev)"
             ]),
             "memorygate-raft: depends on tonic, which belongs to memorygate-proto, \
-             memorygate-node, memorygate-client, memorygate-fake, memorygate-mgctl, \
-             memorygate-bench, memorygate-jepsen: the wire ends where the node converts its messages\n\
+             memorygate-node, memorygate-client, memorygate-fake, memorygate-mcp, \
+             memorygate-mgctl, memorygate-bench, memorygate-jepsen: the wire ends where the node converts its messages\n\
              memorygate-node: depends on rocksdb, which belongs to memorygate-raft: the log and the \
              state stay replaceable behind crates/raft"
         );

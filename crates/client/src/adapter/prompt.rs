@@ -120,8 +120,9 @@ impl MemoryAdapter for PromptAdapter {
     }
 }
 
-/// What is known of a memory besides what it says. Names are as untrusted as the content.
-fn heading(number: usize, recalled: &Recalled, now: TimeMs) -> String {
+/// What is known of a memory besides what it says, on one line. Names are as untrusted as the
+/// content, so hidden characters in them are written out, and long ones are cut.
+pub fn heading(number: usize, recalled: &Recalled, now: TimeMs) -> String {
     let memory = &recalled.memory;
     let age = time::relative(memory.last_seen_at, now);
     let mut heading = format!("[{number}] {} · {age}", memory.domain);
@@ -149,6 +150,12 @@ fn heading(number: usize, recalled: &Recalled, now: TimeMs) -> String {
     }
     part(format_args!("key {}", memory.key));
     heading
+}
+
+/// A text that cannot pose as anything else: each of its lines behind a bar, whatever character ended
+/// it, and what hides or reorders text written out.
+pub fn quote(text: &str) -> String {
+    quoted(&lines(text))
 }
 
 fn name(name: &str) -> String {

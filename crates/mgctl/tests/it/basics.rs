@@ -29,6 +29,7 @@ const VERBS: [&str; 22] = [
     "drain",
     "alarm",
     "snapshot",
+    "mcp",
     "completions",
 ];
 

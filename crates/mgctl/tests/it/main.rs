@@ -7,6 +7,7 @@ mod cluster;
 mod consolidation;
 mod export;
 mod import;
+mod mcp;
 mod run;
 mod snapshot;
 mod verbs;
