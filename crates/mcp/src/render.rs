@@ -57,6 +57,11 @@ pub(crate) struct MemoryView {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     pinned: bool,
+    /// True while it is in the archive.
+    archived: bool,
+    /// The memory that took its place: read that one instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<String>,
     /// Counts the changes of the memory.
     version: u64,
     /// How well it fits the question; comparable within one answer.
@@ -172,6 +177,8 @@ fn view(
         links: memory.links.iter().map(LinkView::of).collect(),
         expires_at: memory.expires_at.map(time::format),
         pinned: memory.pinned,
+        archived: memory.archived.is_some(),
+        replaced_by: memory.replaced_by().map(|key| key.to_string()),
         version: memory.version,
         score: is_ranked.then_some(recalled.score),
         linked_from: recalled.linked_from.as_ref().map(LinkView::of),
@@ -188,6 +195,12 @@ fn details(memory: &Memory) -> String {
             let value: String = value.chars().take(METADATA_VALUE_CHARS_MAX).collect();
             text.push_str(&quote(&format!("{key} = {value}")));
         }
+    }
+    if memory.archived.is_some() {
+        text.push_str(&match memory.replaced_by() {
+            Some(key) => format!("archived: {key} took its place\n"),
+            None => "archived: long unused\n".to_owned(),
+        });
     }
     for link in &memory.links {
         text.push_str(&format!("{} {}\n", link.relation.as_str(), link.target));

@@ -33,6 +33,10 @@ pub(crate) async fn run(arguments: Arguments, client: &Client) -> Result<Reply, 
         .feedback(&feedback)
         .await
         .map_err(|e| tool.refused(&e))?;
-    let text = format!("Noted for {key}.");
+    let text = if changed.key == key {
+        format!("Noted for {key}.")
+    } else {
+        format!("Noted for {}, which took the place of {key}.", changed.key)
+    };
     Ok(Reply::new(text, &Changed::of(&changed)))
 }

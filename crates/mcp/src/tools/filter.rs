@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use memorygate_client::{
-    Filter, TimeMs,
+    Archive, Filter, TimeMs,
     time::{self, Direction},
 };
 use schemars::JsonSchema;
@@ -42,6 +42,10 @@ pub(crate) struct FilterArguments {
     /// Only at least this important, 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     min_importance: Option<f32>,
+    /// Also what was moved to the archive: of little use so far and long unused, or part of another memory
+    /// by now.
+    #[serde(default)]
+    include_archived: bool,
 }
 
 impl FilterArguments {
@@ -64,6 +68,11 @@ impl FilterArguments {
             since: instant(tool, "filter.since", self.since.as_deref(), Direction::Ago)?,
             until: instant(tool, "filter.until", self.until.as_deref(), Direction::Ago)?,
             min_importance: self.min_importance,
+            archive: if self.include_archived {
+                Archive::With
+            } else {
+                Archive::Without
+            },
         })
     }
 }
