@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use super::run::{Mgctl, command, finish};
 use memorygate_fake::{Fault, detailed};
 
-const VERBS: [&str; 22] = [
+const VERBS: &[&str] = &[
     "learn",
     "recall",
     "get",
@@ -39,7 +39,7 @@ const KEY: &str = "00000000000000000000000000000001";
 async fn every_verb_has_help_with_examples() {
     let help = finish(command(&["--help"]), Vec::new()).await.ok();
     assert!(help.contains("Exit codes:"), "{help}");
-    for verb in VERBS {
+    for &verb in VERBS {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}\n{help}");
         let help = finish(command(&[verb, "--help"]), Vec::new()).await.ok();
         assert!(help.contains("Examples:\n"), "{verb}\n{help}");
