@@ -47,6 +47,7 @@ pub struct ClusterId(pub u128);
 pub struct Checkpoint {
     cluster: ClusterId,
     position: u64,
+    memories: u64,
     namespaces: Vec<Image>,
 }
 
@@ -86,8 +87,14 @@ impl Checkpoint {
         Self {
             cluster,
             position,
+            memories: index.sizes().memories as u64,
             namespaces,
         }
+    }
+
+    /// Memories that it holds.
+    pub fn memories(&self) -> u64 {
+        self.memories
     }
 
     pub fn position(&self) -> u64 {

@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// Fewer changes are prepared where they are: waking other threads costs as much as some twenty of
-/// them.
-const PARALLEL_FROM: usize = 64;
+/// them, and while so few come at once, under load, the cores have other work.
+const PARALLEL_FROM: usize = 256;
 
 /// Memories that one thread prepares at a time: few enough that all threads have work, and enough that
 /// the rotation's matrix is read seldom.

@@ -59,7 +59,8 @@ pub struct Settings {
     pub cluster: ClusterId,
     /// Applied batches that wait for the worker, at most. Beyond, it catches up from the journal.
     pub queue_max: usize,
-    /// A checkpoint is written after so many changes.
+    /// A checkpoint is written after so many changes, or as many as the last one held memories if those
+    /// are more: it is written whole, so a large one must be worth it.
     pub checkpoint_changes: u64,
     /// One is written too when the last is so old and something has changed.
     pub checkpoint_interval: Duration,
@@ -112,6 +113,7 @@ pub fn new<R: Records>(settings: Settings) -> Result<(Handle<R>, Worker<R>), Thr
         receiver,
         writer: None,
         dirty: 0,
+        held: 0,
         written: Instant::now(),
     };
     Ok((handle, worker))
@@ -128,6 +130,8 @@ pub struct Worker<R> {
     writer: Option<JoinHandle<bool>>,
     /// Changes since the last checkpoint.
     dirty: u64,
+    /// Memories that the last checkpoint held.
+    held: u64,
     /// When the last checkpoint was started.
     written: Instant,
 }
@@ -276,6 +280,7 @@ impl<R: Records> Worker<R> {
             Err(error) => return Ok(Err(error.into())),
         };
         let (mut index, mut after, state) = (loaded.index, loaded.position, records.position());
+        self.held = index.sizes().memories as u64;
         if after > state {
             return Ok(Err(NotCaughtUp::Ahead {
                 checkpoint: after,
@@ -350,7 +355,7 @@ impl<R: Records> Worker<R> {
     }
 
     fn checkpoint_if_due(&mut self) {
-        let many = self.dirty >= self.settings.checkpoint_changes;
+        let many = self.dirty >= self.settings.checkpoint_changes.max(self.held);
         let old = self.dirty > 0 && self.written.elapsed() >= self.checkpoint_interval();
         if !(many || old) {
             return;
@@ -378,6 +383,7 @@ impl<R: Records> Worker<R> {
             return;
         };
         self.dirty = 0;
+        self.held = checkpoint.memories();
         let (path, shown) = (self.settings.checkpoint.clone(), Arc::clone(&self.shown));
         let write = move || write_checkpoint(&checkpoint, &path, &shown, reply);
         match thread::Builder::new()

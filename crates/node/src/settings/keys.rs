@@ -272,7 +272,8 @@ pub const KEYS: &[Key] = &[
     key(
         "index.checkpoint_changes",
         "changes",
-        "The index is written to disk after so many changes, so that a restart need not rebuild it.",
+        "The index is written to disk after so many changes, or as many as it held memories then if \
+         those are more, so that a restart need not rebuild it.",
     ),
     key(
         "index.checkpoint_interval_s",
