@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.bytes(["."]);
     tonic_prost_build::configure()
+        .codec_path("crate::fitted::Codec")
         .compile_fds_with_config(protox::compile(peer_files, ["."])?, config)?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+pub mod fitted;
 pub mod strict;
 
 /// The public API, generated from `memorygate/v1/memorygate.proto`.

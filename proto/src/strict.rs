@@ -14,9 +14,10 @@ use prost::{
 use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
 use tonic::{
     Status,
-    codec::{BufferSettings, DecodeBuf, Decoder},
+    codec::{DecodeBuf, Decoder},
 };
-use tonic_prost::ProstEncoder;
+
+use crate::fitted::Encoder;
 
 /// Messages nested deeper than this are refused; the API's deepest has 5 levels.
 const DEPTH_MAX: u32 = 16;
@@ -38,11 +39,11 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = Encoder<T>;
     type Decoder = StrictDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::new(BufferSettings::default())
+        Encoder::default()
     }
 
     fn decoder(&mut self) -> Self::Decoder {

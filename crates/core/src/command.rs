@@ -139,7 +139,8 @@ impl Envelope {
     /// # Panics
     /// If there is no such format.
     pub fn to_bytes(&self, format: u8) -> Vec<u8> {
-        let mut bytes = vec![format];
+        let mut bytes = Vec::with_capacity(self.about_bytes());
+        bytes.push(format);
         let written = match format {
             FIRST => minicbor::encode(self, &mut bytes),
             NEXT => {
@@ -159,6 +160,17 @@ impl Envelope {
         };
         written.expect("writing to a vector cannot fail");
         bytes
+    }
+
+    /// About how many bytes it takes, so that they are not copied as they grow.
+    fn about_bytes(&self) -> usize {
+        const REST: usize = 512;
+        if let Command::Learn(learn) = &self.command {
+            let of = |experience: &learn::Experience| REST + experience.about_bytes();
+            learn.experiences.iter().map(of).sum()
+        } else {
+            REST
+        }
     }
 
     /// Reads any of `formats`.

@@ -221,12 +221,17 @@ pub fn unit(vector: &[f32]) -> Result<Vec<f32>, Error> {
     Ok(scaled.iter().map(|x| x / norm).collect())
 }
 
+/// Summed up in lanes, always the same way: one sum after the other would wait for each addition.
 fn norm(vector: &[f32]) -> f32 {
-    vector
-        .iter()
-        .map(|x| f64::from(*x) * f64::from(*x))
-        .sum::<f64>()
-        .sqrt() as f32
+    const LANES: usize = 8;
+    let mut sums = [0.0_f64; LANES];
+    let (chunks, rest) = vector.as_chunks::<LANES>();
+    for numbers in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
+        for (sum, x) in sums.iter_mut().zip(numbers) {
+            *sum += f64::from(*x) * f64::from(*x);
+        }
+    }
+    sums.iter().sum::<f64>().sqrt() as f32
 }
 
 /// Dense vectors as little-endian bytes: four bytes a number instead of CBOR's five.
@@ -238,7 +243,10 @@ mod dense_bytes {
         e: &mut Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut bytes = vec![0; 4 * vector.len()];
+        for (bytes, x) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(vector) {
+            *bytes = x.to_le_bytes();
+        }
         e.bytes(&bytes)?.ok()
     }
 

@@ -10,7 +10,7 @@
 //! are blank lines at the start and the end. Nothing else: letter case and inner spacing can carry
 //! meaning in a log line, and Unicode normalisation would tie keys to a version of its tables.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
@@ -37,7 +37,7 @@ impl Key {
             scope.kind(),
             scope.owner(),
             domain.as_str(),
-            content.as_str(),
+            &content,
         ];
         for field in fields {
             let length = u32::try_from(field.len()).expect("fields are bounded far below 4 GiB");
@@ -50,17 +50,40 @@ impl Key {
 }
 
 /// The canonical form of a content, as the module's documentation states it.
-pub fn canonical(content: &str) -> String {
+pub fn canonical(content: &str) -> Cow<'_, str> {
+    if is_canonical(content) {
+        return Cow::Borrowed(content);
+    }
     let unix = content.replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = unix
         .split('\n')
         .map(|l| l.trim_end_matches([' ', '\t']))
         .collect();
     let Some(first) = lines.iter().position(|l| !l.is_empty()) else {
-        return String::new();
+        return Cow::Borrowed("");
     };
     let last = lines.iter().rposition(|l| !l.is_empty()).unwrap_or(first);
-    lines[first..=last].join("\n")
+    Cow::Owned(lines[first..=last].join("\n"))
+}
+
+/// Whether nothing is left of a content in its canonical form.
+pub fn is_blank(content: &str) -> bool {
+    content
+        .bytes()
+        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+}
+
+/// Whether a content is known to be its own canonical form, as most are: no line ends with a blank or a
+/// CR, and the first and the last have something in them.
+fn is_canonical(content: &str) -> bool {
+    let bytes = content.as_bytes();
+    let ends_well = |line_end: u8| !matches!(line_end, b' ' | b'\t' | b'\r' | b'\n');
+    bytes.first().is_some_and(|first| *first != b'\n')
+        && bytes.last().copied().is_some_and(ends_well)
+        && !bytes.contains(&b'\r')
+        && bytes
+            .windows(2)
+            .all(|pair| pair[1] != b'\n' || !matches!(pair[0], b' ' | b'\t'))
 }
 
 impl fmt::Display for Key {
@@ -107,6 +130,8 @@ pub(crate) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(namespace: &str, scope: &Scope, domain: &str, content: &str) -> String {
@@ -137,6 +162,17 @@ mod tests {
         assert_ne!(k("a"), k(" a"));
         assert_ne!(k("a"), k("A"));
         assert_eq!(canonical(" \r\n\t"), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_to_be_canonical_or_blank_is(content in "[ \t\r\nab]{0,8}") {
+            let canonical = canonical(&content).into_owned();
+            // A line before it has to be taken away, so this goes the long way.
+            let long_way = super::canonical(&format!("\n{content}")).into_owned();
+            prop_assert_eq!(&canonical, &long_way);
+            prop_assert_eq!(is_blank(&content), canonical.is_empty());
+        }
     }
 
     #[test]

@@ -314,7 +314,7 @@ pub fn check_content(content: &str) -> Result<(), Invalid> {
             actual: content.len(),
         });
     }
-    if crate::key::canonical(content).is_empty() {
+    if crate::key::is_blank(content) {
         return Err(Invalid::ContentEmpty);
     }
     Ok(())

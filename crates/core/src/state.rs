@@ -15,6 +15,7 @@ mod rows;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+pub(crate) use self::consolidated::current;
 pub use self::{
     consolidated::{
         Before, Conflict, Done, Epoch, Pair, Progress, conflict, conflicts, epoch, epochs, policy,
@@ -215,6 +216,8 @@ pub enum ChangeKind {
 pub struct Transaction<'a, R> {
     base: &'a R,
     rows: BTreeMap<RowKey, Pending>,
+    /// The counts that were changed last, as their row has them: most entries change the same.
+    counted: Option<(Namespace, NamespaceInfo)>,
     changes: Vec<Change>,
 }
 
@@ -238,6 +241,7 @@ impl<'a, R: Read> Transaction<'a, R> {
         Self {
             base,
             rows: BTreeMap::new(),
+            counted: None,
             changes: Vec::new(),
         }
     }
@@ -442,7 +446,11 @@ impl<'a, R: Read> Transaction<'a, R> {
         new: Option<&Memory>,
     ) -> Result<(), ReadError> {
         let row = RowKey::Namespace(namespace.clone());
-        let mut info: NamespaceInfo = read(self, &row)?.unwrap_or_default();
+        let counted = self.counted.take();
+        let mut info = match counted.filter(|(counted, _)| counted == namespace) {
+            Some((_, info)) => info,
+            None => read(self, &row)?.unwrap_or_default(),
+        };
         let less = |count: &mut u64| {
             *count = count.checked_sub(1).expect("only what was counted goes");
         };
@@ -468,10 +476,11 @@ impl<'a, R: Read> Transaction<'a, R> {
             None => {}
         }
         if info.stored() == 0 {
-            self.delete(row)
-        } else {
-            self.put(row, &info)
+            return self.delete(row);
         }
+        self.put(row, &info)?;
+        self.counted = Some((namespace.clone(), info));
+        Ok(())
     }
 
     fn put<T: Encode<()>>(&mut self, key: RowKey, value: &T) -> Result<(), ReadError> {
@@ -623,7 +632,10 @@ pub fn decode<T: for<'b> Decode<'b, ()>>(key: &RowKey, bytes: &[u8]) -> Result<T
 }
 
 pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
-    minicbor::to_vec(value).expect("writing to a vector cannot fail")
+    // Most rows have some hundred bytes.
+    let mut bytes = Vec::with_capacity(256);
+    minicbor::encode(value, &mut bytes).expect("writing to a vector cannot fail");
+    bytes
 }
 
 /// A digest of a set of rows that follows each change at the cost of that change: the sum, in four

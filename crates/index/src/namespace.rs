@@ -39,7 +39,7 @@ use crate::{
 /// The memories of one namespace, as far as searching needs them.
 #[derive(Debug)]
 pub struct NamespaceIndex {
-    slots: HashMap<Key, u32>,
+    slots: HashMap<Key, u32, ahash::RandomState>,
     free: Vec<u32>,
     /// By slot.
     identities: Vec<Identity>,
@@ -114,7 +114,7 @@ fn vector(checked: &[f32]) -> &Vector {
 impl NamespaceIndex {
     pub fn new() -> Result<Self, Error> {
         Ok(Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             free: Vec::new(),
             identities: Vec::new(),
             columns: Columns::default(),

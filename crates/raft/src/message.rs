@@ -85,18 +85,25 @@ pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes
     bytes.push(VERSION);
     put(&mut bytes, &head);
     for entry in &request.entries {
-        put(&mut bytes, &kv::entry::encode(entry));
+        // The length is known once the entry stands there.
+        let at = bytes.len();
+        bytes.extend([0; LENGTH_BYTES]);
+        kv::entry::encode_into(&mut bytes, entry);
+        let length = length(bytes.len() - at - LENGTH_BYTES);
+        bytes[at..at + LENGTH_BYTES].copy_from_slice(&length);
     }
     bytes.into()
 }
 
-pub(crate) fn decode_append(bytes: &[u8]) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+/// The commands in it are parts of `bytes`.
+pub(crate) fn decode_append(bytes: &Bytes) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
     let mut rest = body(bytes)?;
     let head: AppendHead = serde_json::from_slice(take(&mut rest)?).map_err(Malformed::new)?;
     let mut index = head.previous.map_or(0, |previous| previous.index + 1);
     let mut entries = Vec::new();
     while !rest.is_empty() {
-        let entry = kv::entry::decode(index, take(&mut rest)?).map_err(Malformed::new)?;
+        let entry = bytes.slice_ref(take(&mut rest)?);
+        let entry = kv::entry::decode_shared(index, &entry).map_err(Malformed::new)?;
         entries.push(entry);
         index += 1;
     }
@@ -157,9 +164,13 @@ pub(crate) fn decode_proposed(bytes: &[u8]) -> Result<Result<Applied, ProposeErr
 }
 
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
-    let length = u32::try_from(part.len()).expect("a command has at most 8 MiB");
-    bytes.extend(length.to_be_bytes());
+    bytes.extend(length(part.len()));
     bytes.extend(part);
+}
+
+fn length(bytes: usize) -> [u8; LENGTH_BYTES] {
+    let length = u32::try_from(bytes).expect("a command has at most 8 MiB");
+    length.to_be_bytes()
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
@@ -252,7 +263,11 @@ mod tests {
 
     #[test]
     fn what_is_no_message_says_why() {
-        let reason = |bytes: &[u8]| decode_append(bytes).unwrap_err().to_string();
+        let reason = |bytes: &[u8]| {
+            decode_append(&Bytes::copy_from_slice(bytes))
+                .unwrap_err()
+                .to_string()
+        };
         assert_eq!(reason(&[]), "malformed message: it is empty");
         assert_eq!(
             reason(&[9]),
@@ -273,13 +288,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_an_append_or_an_error(bytes: Vec<u8>) {
-            let _ = decode_append(&bytes);
+            let _ = decode_append(&bytes.into());
         }
 
         #[test]
         fn an_append_that_is_cut_anywhere_is_an_error(cut: prop::sample::Index) {
             let whole = encode_append(&append(Some(7), &[b"a", b"b"]));
-            prop_assert!(decode_append(&whole[..cut.index(whole.len())]).is_err());
+            prop_assert!(decode_append(&whole.slice(..cut.index(whole.len()))).is_err());
         }
     }
 }

@@ -468,7 +468,8 @@ impl State {
         let format = format.map_err(read)?;
         let commit = tx.commit(writer.applied.digest);
 
-        let mut batch = WriteBatch::default();
+        let bytes: usize = commit.rows.iter().map(|(_, row)| row_bytes(row)).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(bytes);
         for (key, value) in &commit.rows {
             let (family, key) = kv::encode(key);
             match value {
@@ -615,6 +616,12 @@ impl Writer {
             *journal_floor,
         ))
     }
+}
+
+/// About what a row takes in a batch, with its key.
+fn row_bytes(row: &Option<Vec<u8>>) -> usize {
+    const KEY_BYTES: usize = 96;
+    KEY_BYTES + row.as_ref().map_or(0, Vec::len)
 }
 
 /// Reads one row of this crate's own.

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     apply::{Context, Outcome, Rejection},
-    embedding::Embedding,
+    embedding::{Embedding, Window},
     key::Key,
     limits,
     memory::{self, Created, Feedback, Invalid, Link, Memory, Used},
@@ -94,8 +94,7 @@ impl Learn {
                 &experience.content,
             );
             // What was merged lives on in another memory, which learns it again.
-            let key = state::replacement(tx, &self.namespace, key)?.unwrap_or(key);
-            let mut known = tx.memory(&self.namespace, key)?;
+            let (key, mut known) = state::current(tx, &self.namespace, key)?;
             if let Some(gone) = known.take_if(|memory| memory.is_expired(context.now)) {
                 tx.remove(&self.namespace, key, &gone)?;
             }
@@ -130,6 +129,13 @@ impl Learn {
 }
 
 impl Experience {
+    /// About the bytes of what is large in it.
+    pub(super) fn about_bytes(&self) -> usize {
+        let window = |window: &Window| 4 * window.dense.len() + 50 * window.states.len();
+        let windows: usize = self.embedding.windows.iter().map(window).sum();
+        self.content.len() + windows
+    }
+
     pub fn check(&self) -> Result<(), Invalid> {
         memory::check_content(&self.content)?;
         memory::check_importance(self.importance)?;

@@ -142,6 +142,22 @@ pub fn conflicts(
     Ok(found)
 }
 
+/// The memory under `key`, or the one that took its place, with its key. Where there is none any more
+/// the key is the one that is free.
+pub(crate) fn current(
+    rows: &impl Read,
+    namespace: &Namespace,
+    key: Key,
+) -> Result<(Key, Option<Memory>), ReadError> {
+    let found = super::memory(rows, namespace, key)?;
+    // Mostly there is nothing, and a lookup is what a write costs most.
+    if found.as_ref().and_then(Memory::replacement).is_none() {
+        return Ok((key, found));
+    }
+    let at = replacement(rows, namespace, key)?.unwrap_or(key);
+    Ok((at, super::memory(rows, namespace, at)?))
+}
+
 /// The memory under `key`, or the one that took its place; `None` if neither is there any more.
 pub fn replacement(
     rows: &impl Read,

@@ -105,7 +105,7 @@ impl Tokenizer {
             if run.is_empty() {
                 continue;
             }
-            if run.chars().any(is_unspaced) {
+            if !run.is_ascii() && run.chars().any(is_unspaced) {
                 unspaced(run, &mut words);
                 continue;
             }
@@ -167,7 +167,8 @@ fn unspaced(run: &str, words: &mut Terms) {
 fn humps(run: &str) -> Vec<&str> {
     let bytes = run.as_bytes();
     let mut humps = Vec::new();
-    if !run.is_ascii() || run.len() > WORD_BYTES_MAX {
+    let has_capitals = || bytes.iter().skip(1).any(u8::is_ascii_uppercase);
+    if !run.is_ascii() || run.len() > WORD_BYTES_MAX || !has_capitals() {
         return humps;
     }
     let mut start = 0;
@@ -202,9 +203,10 @@ fn identifiers(run: &str, into: &mut Terms) {
     if whole.len() > IDENTIFIER_BYTES_MAX {
         return;
     }
-    if is_identifier(whole) {
-        into.push(|text| lower(whole, text));
+    if !is_identifier(whole) {
+        return;
     }
+    into.push(|text| lower(whole, text));
     if whole.contains(SEPARATORS) {
         for part in whole.split(SEPARATORS) {
             let part = part.trim_matches(|c: char| !c.is_alphanumeric());

@@ -142,7 +142,7 @@ pub(crate) fn read(file: &mut impl Read) -> Result<(Namespace, NamespaceIndex), 
         .ok_or_else(|| Kind::Words.damaged("it does not hold words of its memories"))?;
     let dense = dense::stored::read(file, memories.len())?;
     let mut index = NamespaceIndex {
-        slots: HashMap::with_capacity(memories.len()),
+        slots: HashMap::with_capacity_and_hasher(memories.len(), ahash::RandomState::new()),
         free: Vec::new(),
         identities: Vec::with_capacity(memories.len()),
         columns: Columns::default(),

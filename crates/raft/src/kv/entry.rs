@@ -48,6 +48,13 @@ pub(crate) fn estimated_bytes(entry: &Entry) -> u64 {
 }
 
 pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_into(&mut bytes, entry);
+    bytes
+}
+
+/// Appends the entry's bytes to what is there.
+pub(crate) fn encode_into(bytes: &mut Vec<u8>, entry: &Entry) {
     let membership;
     let (kind, payload) = match &entry.payload {
         EntryPayload::Blank => (BLANK, [].as_slice()),
@@ -62,7 +69,8 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
         leader_id: LeaderId { term, node_id },
         index,
     } = entry.log_id;
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len() + CHECKSUM_BYTES);
+    let start = bytes.len();
+    bytes.reserve(HEADER_BYTES + payload.len() + CHECKSUM_BYTES);
     bytes.push(VERSION);
     bytes.push(kind);
     for number in [term, node_id, index] {
@@ -70,9 +78,8 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     }
     bytes.extend(length.to_be_bytes());
     bytes.extend(payload);
-    let checksum = crc32c::crc32c(&bytes);
+    let checksum = crc32c::crc32c(&bytes[start..]);
     bytes.extend(checksum.to_be_bytes());
-    bytes
 }
 
 /// Why stored bytes are not the log entry that they should be.
@@ -95,6 +102,19 @@ pub(crate) enum Unreadable {
 
 /// Reads the entry that is stored under `index`.
 pub(crate) fn decode(index: u64, bytes: &[u8]) -> Result<Entry, Unreadable> {
+    decode_with(index, bytes, Bytes::copy_from_slice)
+}
+
+/// The same for bytes that stay in memory as long as the entry does: a command is a part of them.
+pub(crate) fn decode_shared(index: u64, bytes: &Bytes) -> Result<Entry, Unreadable> {
+    decode_with(index, bytes, |command| bytes.slice_ref(command))
+}
+
+fn decode_with(
+    index: u64,
+    bytes: &[u8],
+    command: impl FnOnce(&[u8]) -> Bytes,
+) -> Result<Entry, Unreadable> {
     let malformed = |reason: &str| Unreadable::Malformed {
         index,
         reason: reason.to_owned(),
@@ -142,7 +162,7 @@ pub(crate) fn decode(index: u64, bytes: &[u8]) -> Result<Entry, Unreadable> {
     let payload = match header[1] {
         BLANK if payload.is_empty() => EntryPayload::Blank,
         BLANK => return Err(malformed("blank with a payload")),
-        COMMAND => EntryPayload::Normal(Proposal(Bytes::copy_from_slice(payload))),
+        COMMAND => EntryPayload::Normal(Proposal(command(payload))),
         MEMBERSHIP => serde_json::from_slice(payload)
             .map(EntryPayload::Membership)
             .map_err(|error| malformed(&error.to_string()))?,
@@ -215,6 +235,7 @@ mod tests {
             entry.log_id.leader_id = LeaderId { term, node_id };
             let stored = encode(&entry);
             prop_assert_eq!(stored.len() as u64, estimated_bytes(&entry));
+            prop_assert_eq!(decode_shared(index, &stored.clone().into()), Ok(entry.clone()));
             prop_assert_eq!(decode(index, &stored), Ok(entry));
         }
 

@@ -62,6 +62,8 @@ impl Waiting {
 #[derive(Default)]
 struct Group {
     batch: WriteBatch,
+    /// Room in which an entry is encoded.
+    encoded: Vec<u8>,
     waiting: Vec<Waiting>,
     entries: usize,
     bytes: usize,
@@ -116,8 +118,11 @@ impl Writer {
     }
 
     fn run(mut self) {
+        // One group is about as large as the last.
+        let mut bytes = 0;
         while let Some(first) = self.queue.blocking_recv() {
             let mut group = Group {
+                batch: WriteBatch::with_capacity_bytes(bytes),
                 sealed: self.sealed,
                 ..Group::default()
             };
@@ -128,6 +133,7 @@ impl Writer {
                 self.add(&mut group, next);
             }
             self.sealed = group.sealed;
+            bytes = group.batch.size_in_bytes();
             self.finish(group);
         }
         // The log store was dropped: nobody waits for anything, and what is left to write is a hint.
@@ -146,10 +152,11 @@ impl Writer {
         match command {
             Command::Append { entries, callback } => {
                 for entry in &entries {
-                    let bytes = kv::entry::encode(entry);
                     let key = kv::entry::encode_key(entry.log_id.index);
-                    group.batch.put_cf(entries_family, key, &bytes);
-                    group.bytes += bytes.len();
+                    kv::entry::encode_into(&mut group.encoded, entry);
+                    group.batch.put_cf(entries_family, key, &group.encoded);
+                    group.bytes += group.encoded.len();
+                    group.encoded.clear();
                 }
                 group.entries += entries.len();
                 group.must_sync = true;
