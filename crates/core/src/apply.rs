@@ -148,6 +148,14 @@ pub enum Rejection {
         #[n(1)]
         b: Key,
     },
+    #[n(8)]
+    #[error("memory {key} was merged into {into}: undo the consolidation that did it")]
+    Merged {
+        #[n(0)]
+        key: Key,
+        #[n(1)]
+        into: Key,
+    },
 }
 
 fn listed(keys: &[Key]) -> String {

@@ -144,9 +144,12 @@ impl Memory {
         }
     }
 
-    /// When it last happened, was learned or was used.
+    /// When it last happened, was learned, judged or otherwise changed, or was used. A lesson of long ago
+    /// that was learned today is as new as today.
     pub fn last_touched_at(&self) -> TimeMs {
-        self.last_seen_at.max(self.used.last_at)
+        self.last_seen_at
+            .max(self.updated_at)
+            .max(self.used.last_at)
     }
 
     /// Whether it is gone at `now`: past its expiry and not pinned.

@@ -52,7 +52,7 @@ pub struct Candidate {
 /// What is known of a memory whatever was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prior {
-    /// Age in half-lives of its domain, at the log's time.
+    /// Time since it last happened or was used, in half-lives of its domain, at the log's time.
     pub half_lives: f64,
     /// 0 to 1.
     pub importance: f32,
@@ -64,7 +64,8 @@ impl Prior {
     pub fn of(memory: &Memory, now: TimeMs, settings: &Settings) -> Self {
         let half_life_ms = settings.half_life_days(&memory.domain) * DAY_MS as f64;
         Self {
-            half_lives: now.since(memory.last_seen_at) as f64 / half_life_ms,
+            half_lives: now.since(memory.last_seen_at.max(memory.used.last_at)) as f64
+                / half_life_ms,
             importance: memory.importance,
             usefulness: memory.feedback.usefulness(),
         }

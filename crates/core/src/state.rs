@@ -66,7 +66,7 @@ pub enum RowKey {
     /// [`Agreed`]: the log's format. Absent as long as it is the first.
     #[n(7)]
     Format,
-    /// [`Policy`]: how the namespace is consolidated. Absent as long as nobody has said.
+    /// [`Policy`](crate::consolidation::Policy): how the namespace is consolidated. Absent as long as nobody has said.
     #[n(8)]
     Policy(#[n(0)] Namespace),
     /// [`Progress`]: how far consolidation has come.

@@ -29,11 +29,7 @@ impl Restore {
         match old.archived.map(|archived| archived.reason) {
             None => return Ok(Ok(self.target.unchanged(key, &old))),
             Some(Reason::Merged { into }) => {
-                return Ok(Err(Rejection::Invalid {
-                    reason: format!(
-                        "memory {key} was merged into {into}: undo the consolidation that did it"
-                    ),
-                }));
+                return Ok(Err(Rejection::Merged { key, into }));
             }
             Some(Reason::Faded | Reason::Superseded { .. }) => {}
         }

@@ -7,7 +7,7 @@ use crate::{
     command::consolidate::{Step, Versioned},
     key::Key,
     limits,
-    memory::{Link, Memory},
+    memory::{Created, Link, Memory},
     rank,
     time::{DAY_MS, TimeMs},
 };
@@ -143,32 +143,36 @@ fn close<'a>(
     nearby.near.iter().filter_map(of).collect()
 }
 
+type Preference = (bool, usize, u32, u32, std::cmp::Reverse<Created>);
+
 /// One merge of the centre and all that say the same as the one that is kept: near the centre alone is
 /// not enough, or a chain of small steps would make one memory of many lessons.
 fn merge(nearby: &Nearby, taken: &BTreeSet<Key>, now: TimeMs, policy: &Policy) -> Option<Planned> {
     let from = policy.merge_from();
-    let mut group: Vec<&Seen> = vec![&nearby.centre];
-    group.extend(
-        close(nearby, taken, now, policy)
-            .into_iter()
-            .map(|(seen, _)| seen),
-    );
-    group.sort_by_key(|seen| std::cmp::Reverse(preference(seen)));
-    let (keep, others) = group.split_first()?;
-    let saying = Saying::of(&keep.memory.content);
+    let own = Saying::of(&nearby.centre.memory.content);
+    let mut group: Vec<(&Seen, Saying)> = close(nearby, taken, now, policy)
+        .into_iter()
+        .map(|(seen, _)| (seen, Saying::of(&seen.memory.content)))
+        .filter(|(_, saying)| saying.compare(&own) == Likeness::Same)
+        .collect();
+    group.insert(0, (&nearby.centre, own));
+    group.sort_by_key(|(seen, saying)| std::cmp::Reverse(preference(seen, saying)));
+    let ((keep, saying), others) = group.split_first()?;
+    let saying = saying.clone();
     let (mut absorb, mut least, mut said) = (Vec::new(), 1.0_f32, vec![(saying, &keep.dense)]);
-    for other in others {
+    for (other, own) in others {
         let cosine = dot(&keep.dense, &other.dense);
-        let own = Saying::of(&other.memory.content);
         let fits_all = said.iter().all(|(saying, dense)| {
-            saying.compare(&own) == Likeness::Same && dot(dense, &other.dense) >= from
+            saying.compare(own) == Likeness::Same && dot(dense, &other.dense) >= from
         });
         let has_room = keep.memory.merged.len() + absorb.len() + 1 + other.memory.merged.len()
             <= limits::MERGED_MAX
             && absorb.len() < limits::MERGE_MAX;
-        if fits_all && has_room && !other.memory.pinned {
+        // What the kept one does not say would be lost to recalls.
+        let is_covered = said[0].0.covers(own);
+        if fits_all && is_covered && has_room && !other.memory.pinned {
             least = least.min(cosine);
-            said.push((own, &other.dense));
+            said.push((own.clone(), &other.dense));
             absorb.push(versioned(other));
         }
     }
@@ -181,14 +185,15 @@ fn merge(nearby: &Nearby, taken: &BTreeSet<Key>, now: TimeMs, policy: &Policy) -
     })
 }
 
-/// The most pinned, most useful, most often met, oldest one is kept.
-fn preference(seen: &Seen) -> (bool, u32, u32, std::cmp::Reverse<(TimeMs, Key)>) {
+/// A pinned one is kept, or the one that says most, was most often judged, was met most often, is oldest.
+fn preference(seen: &Seen, saying: &Saying) -> Preference {
     let memory = &seen.memory;
     (
         memory.pinned,
+        saying.len(),
         memory.feedback.count,
         memory.occurrences,
-        std::cmp::Reverse((memory.created.at, seen.key)),
+        std::cmp::Reverse(memory.created),
     )
 }
 

@@ -11,7 +11,7 @@ pub struct Policy {
     /// Cosine from which on two memories may be near-duplicates, .5 to 1.
     #[n(1)]
     pub merge_from: Option<f32>,
-    /// [`super::worth`] below which a memory fades, 0 (never) to 1.
+    /// [`super::worth()`] below which a memory fades, 0 (never) to 1.
     #[n(2)]
     pub fade_below: Option<f32>,
     /// Days that a memory stays after it was last touched, whatever it is worth.
@@ -36,7 +36,7 @@ impl Policy {
     /// decide between them.
     pub const MERGE_FROM: f32 = 0.85;
 
-    /// [`super::worth`] below which a memory fades, where nothing is set.
+    /// [`super::worth()`] below which a memory fades, where nothing is set.
     pub const FADE_BELOW: f32 = 0.05;
 
     /// Days that a memory stays after it was last touched, where nothing is set.

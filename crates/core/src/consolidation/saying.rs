@@ -44,11 +44,95 @@ const OPPOSITES: [(&str, &str); 26] = [
 ];
 
 /// Words without a lesson of their own: they may differ.
-const FILLERS: [&str; 48] = [
-    "a", "an", "the", "and", "or", "but", "so", "then", "also", "again", "just", "really", "very",
-    "we", "i", "you", "it", "its", "this", "that", "these", "those", "is", "are", "was", "were",
-    "be", "been", "has", "have", "had", "do", "does", "did", "to", "of", "in", "at", "for", "with",
-    "by", "as", "there", "our", "their", "my", "which", "when",
+const FILLERS: [&str; 66] = [
+    "a",
+    "an",
+    "the",
+    "and",
+    "or",
+    "but",
+    "so",
+    "then",
+    "also",
+    "again",
+    "just",
+    "really",
+    "very",
+    "we",
+    "i",
+    "you",
+    "it",
+    "its",
+    "this",
+    "that",
+    "these",
+    "those",
+    "is",
+    "are",
+    "was",
+    "were",
+    "be",
+    "been",
+    "has",
+    "have",
+    "had",
+    "do",
+    "does",
+    "did",
+    "to",
+    "of",
+    "in",
+    "at",
+    "for",
+    "with",
+    "by",
+    "as",
+    "there",
+    "our",
+    "their",
+    "my",
+    "which",
+    "when",
+    "again",
+    "once",
+    "still",
+    "anew",
+    "repeatedly",
+    "now",
+    "today",
+    "yesterday",
+    "seen",
+    "saw",
+    "noticed",
+    "observed",
+    "happened",
+    "occurred",
+    "found",
+    "learned",
+    "note",
+    "lesson",
+];
+
+/// Words that say the same about operations, by their stems; any other word may name another thing, and
+/// counts as another one.
+const SYNONYMS: [&[&str]; 15] = [
+    &["rais", "increas", "bump", "enlarg", "grow"],
+    &["lower", "reduc", "decreas", "shrink"],
+    &["restart", "reboot", "bounc"],
+    &["fix", "resolv", "solv", "repair", "cur", "help"],
+    &["kill", "terminat"],
+    &["fail", "break", "broke", "broken", "fault"],
+    &["caus", "because", "du", "reason", "through", "sinc"],
+    &[
+        "happen", "occur", "saw", "seen", "see", "observ", "notic", "found",
+    ],
+    &["remov", "delet", "drop"],
+    &["add", "put", "set", "configur"],
+    &["big", "large", "high", "huge"],
+    &["small", "tiny", "low"],
+    &["quick", "fast"],
+    &["show", "report", "log", "print"],
+    &["start", "begin", "began", "begun", "launch"],
 ];
 
 /// Share of their telling words that two texts with the same lesson have in common, at least
@@ -94,10 +178,24 @@ impl Saying {
             } else if NEGATIONS.contains(&lower.as_str()) {
                 saying.negations += 1;
             } else if !FILLERS.contains(&lower.as_str()) {
-                saying.stems.insert(stem(&lower));
+                saying.stems.insert(concept(stem(&lower)));
             }
         }
         saying
+    }
+
+    /// Whether this says all that `other` says, as far as words tell.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.stems.is_subset(&self.stems)
+    }
+
+    /// How much it says.
+    pub fn len(&self) -> usize {
+        self.stems.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.stems.is_empty()
     }
 
     pub fn compare(&self, other: &Self) -> Likeness {
@@ -121,11 +219,24 @@ impl Saying {
             (true, true) => Likeness::Other,
             (true, false) | (false, true) if share >= OPPOSITE_FROM => Likeness::Opposite,
             (true, false) | (false, true) => Likeness::Other,
-            (false, false) if self.negations == other.negations && share >= SAME_FROM => {
+            // Where each has a word that the other lacks, the two may be about two things.
+            (false, false)
+                if self.negations == other.negations
+                    && share >= SAME_FROM
+                    && (only_here.is_empty() || only_there.is_empty()) =>
+            {
                 Likeness::Same
             }
             (false, false) => Likeness::Other,
         }
+    }
+}
+
+/// One stem for all that say the same.
+fn concept(stem: String) -> String {
+    match SYNONYMS.iter().find(|group| group.contains(&stem.as_str())) {
+        Some(group) => group[0].to_owned(),
+        None => stem,
     }
 }
 
@@ -215,6 +326,21 @@ mod tests {
                 Opposite,
             ),
             ("disk full", "Disk full!", Same),
+            (
+                "the checkout pods were killed, raising the limit helped",
+                "the payment pods were killed, raising the limit helped",
+                Other,
+            ),
+            (
+                "restarting checkout-api solved the timeouts of payments",
+                "a reboot of checkout-api fixed the timeouts of payments",
+                Same,
+            ),
+            (
+                "a full disk stopped the database",
+                "a full disk stopped the database after the log rotation failed",
+                Same,
+            ),
             (
                 "without a quota the queue grows",
                 "the queue grows",
