@@ -418,6 +418,7 @@ fn kind(code: Code, transport: bool, reason: &str) -> Kind {
                     | "NO_VOTER"
                     | "LAST_VOTER"
                     | "CONSOLIDATION_PAUSED"
+                    | "MERGED"
             ) =>
         {
             Kind::Fix

@@ -623,7 +623,9 @@ fn rejected(operation: &'static str, rejection: &Rejection) -> Error {
             Kind::NotFound
         }
         Rejection::Version { .. } | Rejection::ChangedSince { .. } => Kind::Conflict,
-        Rejection::Invalid { .. } | Rejection::RequestExpired { .. } => Kind::Fix,
+        Rejection::Invalid { .. } | Rejection::RequestExpired { .. } | Rejection::Merged { .. } => {
+            Kind::Fix
+        }
         Rejection::RequestFromFuture { .. } => Kind::Restore,
     };
     let mut error = Error::new(kind, Outcome::Failed, operation, rejection.to_string());

@@ -51,7 +51,7 @@ enum Verb {
         MEMORYGATE_SERVER__GRPC_ADDRESS=0.0.0.0:7411 memorygate serve\n  \
         memorygate serve --grpc-address 0.0.0.0:7411 --peer-address 0.0.0.0:7413 \\\n    \
         --advertise node-1:7413 --peers node-1:7413,node-2:7413,node-3:7413")]
-    Serve(Sources),
+    Serve(serve::Arguments),
     /// Fetches or checks the embedding model.
     #[command(subcommand)]
     Model(model::Verb),
@@ -175,8 +175,8 @@ pub fn main() -> ExitCode {
             Ok(settings) => model::run(&verb, &settings),
             Err(error) => return fail(EXIT_USAGE, &error.into()),
         },
-        Verb::Serve(sources) => match load(&sources) {
-            Ok(settings) => serve::run(settings),
+        Verb::Serve(arguments) => match load(&arguments.sources) {
+            Ok(settings) => serve::run(settings, arguments.clock_file),
             Err(error) => return fail(EXIT_USAGE, &error.into()),
         },
     };
@@ -231,7 +231,7 @@ mod tests {
             "json",
         ];
         let CommandLine {
-            verb: Verb::Serve(sources),
+            verb: Verb::Serve(serve::Arguments { sources, .. }),
         } = CommandLine::parse_from(arguments)
         else {
             panic!("not serve");

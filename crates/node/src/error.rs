@@ -199,7 +199,8 @@ impl From<Rejection> for Error {
             Rejection::Invalid { reason } => Self::Refused { reason },
             Rejection::NoEpoch { .. }
             | Rejection::ChangedSince { .. }
-            | Rejection::NoConflict { .. } => Self::Consolidation(rejection),
+            | Rejection::NoConflict { .. }
+            | Rejection::Merged { .. } => Self::Consolidation(rejection),
             Rejection::RequestExpired {
                 id: RequestId { .. },
             } => Self::RequestExpired(rejection),

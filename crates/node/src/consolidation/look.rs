@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use memorygate_core::{
-    consolidation::{Looked, Nearby, Policy, Seen},
+    consolidation::{Likeness, Looked, Nearby, Policy, Saying, Seen},
     key::Key,
     limits,
     memory::Memory,
@@ -14,8 +14,12 @@ use memorygate_raft::StateSnapshot;
 
 use crate::{error::Error, projection::Projection};
 
-/// Neighbours that are asked for. More near-duplicates of one memory are found from their own side.
-const NEIGHBOURS: usize = limits::MERGE_MAX;
+/// Neighbours that are asked for. Notes written to one pattern lie so near each other that those of one
+/// lesson in another order come behind hundreds of other lessons; only their words tell them apart.
+const NEIGHBOURS: usize = 256;
+
+/// Of these, those that say the same as the memory or its opposite and are handed to the planner.
+const NEAR_MAX: usize = 2 * limits::MERGE_MAX;
 
 /// A memory and those near it that a policy may merge with it; `None` if it is gone, archived or has
 /// nobody near. The view is held for this one memory only: while it is, the index stands still.
@@ -49,9 +53,22 @@ pub(super) fn nearby(
     let Some(centre) = seen(&snapshot, namespace, key)? else {
         return Ok(None);
     };
-    let mut found = Vec::with_capacity(near.len());
+    let saying = Saying::of(&centre.memory.content);
+    let mut found = Vec::new();
     for key in near {
-        found.extend(seen(&snapshot, namespace, key)?);
+        let Some(memory) = state::memory(&*snapshot, namespace, key)? else {
+            continue;
+        };
+        // Texts are read and compared sooner than vectors are.
+        match saying.compare(&Saying::of(&memory.content)) {
+            Likeness::Same | Likeness::Opposite => {
+                found.extend(with_vector(&snapshot, namespace, key, memory)?);
+            }
+            Likeness::Other => {}
+        }
+        if found.len() == NEAR_MAX {
+            break;
+        }
     }
     Ok(Some(Nearby {
         in_conflict: in_conflict(&snapshot, namespace, key)?,
@@ -65,10 +82,21 @@ fn seen(
     namespace: &Namespace,
     key: Key,
 ) -> Result<Option<Seen>, ReadError> {
-    let memory = state::memory(snapshot, namespace, key)?;
+    match state::memory(snapshot, namespace, key)? {
+        Some(memory) => with_vector(snapshot, namespace, key, memory),
+        None => Ok(None),
+    }
+}
+
+fn with_vector(
+    snapshot: &StateSnapshot,
+    namespace: &Namespace,
+    key: Key,
+    memory: Memory,
+) -> Result<Option<Seen>, ReadError> {
     let embedding = state::embedding(snapshot, namespace, key)?;
     let first = embedding.and_then(|embedding| embedding.windows.into_iter().next());
-    Ok(memory.zip(first).map(|(memory, window)| Seen {
+    Ok(first.map(|window| Seen {
         key,
         memory,
         dense: window.dense,

@@ -152,6 +152,9 @@ fn kind(error: &Error) -> Kind {
         Error::Consolidation(Rejection::ChangedSince { .. }) => {
             (Code::FailedPrecondition, "CHANGED_SINCE", None)
         }
+        Error::Consolidation(Rejection::Merged { .. }) => {
+            (Code::FailedPrecondition, "MERGED", None)
+        }
         Error::Consolidation(_) => (Code::NotFound, "NOT_FOUND", None),
         Error::Draining => (Code::Unavailable, "DRAINING", Some(RETRY_UNAVAILABLE)),
         Error::NoQuorum { .. } => (Code::Unavailable, "NO_QUORUM", Some(RETRY_UNAVAILABLE)),

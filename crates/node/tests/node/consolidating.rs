@@ -1,14 +1,21 @@
 //! Consolidation: what is merged, archived and found to conflict, and how it is taken back.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use memorygate_node::node::Node;
 use memorygate_proto::v1::{
     self, Archive, Experience, FeedbackRequest, Filter, GetRequest, RecallRequest, RestoreRequest,
     consolidation_client::ConsolidationClient, planned_step::Step,
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::server::{Server, Start, a_moment, ask, contents, everything, experience, failure};
+use crate::{
+    cluster::Cluster,
+    server::{Server, Start, a_moment, ask, client, contents, everything, experience, failure},
+};
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
@@ -25,7 +32,11 @@ struct Asker(ConsolidationClient<Channel>);
 
 impl Asker {
     async fn of(server: &Server) -> Self {
-        let endpoint = format!("http://{}", server.node.grpc_address());
+        Self::at(&server.node).await
+    }
+
+    async fn at(node: &Node) -> Self {
+        let endpoint = format!("http://{}", node.grpc_address());
         Self(ConsolidationClient::connect(endpoint).await.unwrap())
     }
 
@@ -154,6 +165,13 @@ async fn near_duplicates_become_one_memory_and_come_apart_again() {
         (archived.reason.as_str(), &archived.replaced_by),
         ("merged", &kept.key)
     );
+
+    let request = RestoreRequest {
+        key: gone.key.clone(),
+        ..RestoreRequest::default()
+    };
+    let refused = server.client.restore(request).await.unwrap_err();
+    assert_eq!(failure(&refused).0, "FailedPrecondition MERGED");
 
     // What a caller says of the one that is gone reaches the one in its place.
     let request = FeedbackRequest {
@@ -458,4 +476,138 @@ async fn the_leader_consolidates_by_itself_and_uses_are_written_down() {
     );
     assert!(memory.last_used_at.is_some());
     server.stop().await;
+}
+
+/// The same lesson about incident `number`, put in three ways.
+fn told(number: usize) -> [String; 3] {
+    let (what, why) = ("consumers lagged behind", "one partition got most keys");
+    let id = format!("inc{number}");
+    [
+        format!("{id}: {what} because {why}"),
+        format!("because {why} {what} ({id})"),
+        format!("{what} in {id} because {why}"),
+    ]
+}
+
+/// All memories of a node, archived ones too.
+async fn everything_on(node: &Node) -> BTreeMap<String, v1::Memory> {
+    let mut client = client(node).await;
+    let mut memories = BTreeMap::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListRequest {
+            reader: everything(),
+            filter: Some(Filter {
+                archive: Archive::Included.into(),
+                ..Filter::default()
+            }),
+            page_token,
+            ..v1::ListRequest::default()
+        };
+        let page = client.list(request).await.unwrap().into_inner();
+        memories.extend(page.memories.into_iter().map(|m| (m.key.clone(), m)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return memories;
+        }
+    }
+}
+
+/// Passes run on all nodes at once, callers judge what is being merged, and the leader goes in the middle
+/// of it: every occurrence and every judgement is there once, and all replicas hold the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_counted_twice_by_passes_everywhere_while_the_leader_goes() {
+    const INCIDENTS: usize = 24;
+    let mut cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    let mut clients = Vec::new();
+    for at in 0..3 {
+        clients.push(cluster.client(at).await);
+    }
+    let mut keys: Vec<Vec<String>> = Vec::new();
+    for number in 0..INCIDENTS {
+        let experiences = told(number).iter().map(|text| experience(text)).collect();
+        let request = v1::LearnRequest {
+            experiences,
+            ..v1::LearnRequest::default()
+        };
+        let learned = clients[number % 3]
+            .learn(request)
+            .await
+            .unwrap()
+            .into_inner();
+        keys.push(learned.learned.into_iter().map(|l| l.key).collect());
+    }
+    let passes: Vec<_> = (0..3)
+        .map(|at| {
+            let node = cluster.nodes[at].as_ref().unwrap();
+            let asker = Asker::at(node);
+            async move {
+                let mut asker = asker.await;
+                for _ in 0..4 {
+                    // The node that goes breaks its pass off.
+                    let _ = asker.try_run(true).await;
+                }
+            }
+        })
+        .collect();
+    let passes = futures::future::join_all(passes);
+    let stays = (leader + 1) % 3;
+    let mut judge = clients[stays].clone();
+    let judged: Vec<String> = keys.iter().flatten().cloned().collect();
+    let judging = async move {
+        for (at, key) in judged.iter().enumerate() {
+            let request = FeedbackRequest {
+                request_id: format!("1-{at:032x}"),
+                key: key.clone(),
+                score: 1.0,
+                ..FeedbackRequest::default()
+            };
+            // Until it is known to be done: once, whatever happens meanwhile.
+            while judge.feedback(request.clone()).await.is_err() {
+                a_moment().await;
+            }
+        }
+    };
+    let going = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.stop(leader).await;
+    };
+    tokio::time::timeout(Duration::from_secs(120), async {
+        tokio::join!(passes, judging, going)
+    })
+    .await
+    .unwrap();
+    cluster.restart(leader).await;
+    cluster.leader().await;
+    let mut asker = Asker::at(cluster.nodes[stays].as_ref().unwrap()).await;
+    asker.run(true).await;
+    cluster.agree().await;
+
+    let memories = everything_on(cluster.nodes[leader].as_ref().unwrap()).await;
+    assert_eq!(memories.len(), 3 * INCIDENTS);
+    let mut taken_in = BTreeSet::new();
+    for memory in memories.values().filter(|m| m.archived.is_none()) {
+        for key in &memory.merged {
+            assert!(taken_in.insert(key.clone()), "{key} was taken in twice");
+        }
+    }
+    for of_incident in &keys {
+        let live: Vec<&v1::Memory> = of_incident
+            .iter()
+            .map(|key| &memories[key])
+            .filter(|memory| memory.archived.is_none())
+            .collect();
+        assert_eq!(live.len(), 1, "{of_incident:?}");
+        assert_eq!(live[0].occurrences, 3);
+        assert_eq!(live[0].feedback.unwrap().count, 3);
+        for key in of_incident.iter().filter(|key| **key != live[0].key) {
+            let mut at = &memories[key];
+            while let Some(archived) = &at.archived {
+                at = &memories[&archived.replaced_by];
+            }
+            assert_eq!(at.key, live[0].key);
+        }
+    }
+    cluster.shutdown().await;
 }
