@@ -3,11 +3,12 @@
 //! | file | decides |
 //! | --- | --- |
 //! | `quality`, `corpus`, `latency`, `embed`, `durability` | one question each about a server |
+//! | `retention`, `consolidation` | what becomes of memories in the background, and what it costs |
 //! | `cluster`, `failover`, `catchup`, `forming`, `rolling`, `backup` | one question each about three of them |
 //! | `server`, `nodes` | how one server, and a cluster of them, is started, stopped and killed |
 //! | `contest`, `rpc` | a cluster, three servers of etcd beside it, and the same calls to both |
 //! | `teach`, `retriever` | how it is filled, and by which parts of the ranking it answers |
-//! | `dialogue`, `lessons` | what is learned and asked: from files, or made up from a seed |
+//! | `dialogue`, `lessons`, `incidents` | what is learned and asked: from files, or made up from a seed |
 //! | `statistics`, `report`, `machine` | what is computed of it, and how it is shown |
 //!
 //! Figures go to stdout, progress to stderr. The program exits non-zero when it could not measure
@@ -22,6 +23,7 @@
 mod backup;
 mod catchup;
 mod cluster;
+mod consolidation;
 mod contest;
 mod corpus;
 mod dialogue;
@@ -29,6 +31,7 @@ mod durability;
 mod embed;
 mod failover;
 mod forming;
+mod incidents;
 mod latency;
 mod lessons;
 mod machine;
@@ -38,6 +41,7 @@ mod options;
 mod progress;
 mod quality;
 mod report;
+mod retention;
 mod retriever;
 mod rolling;
 mod rpc;
@@ -85,6 +89,10 @@ enum Bench {
     Forming(forming::Arguments),
     /// Does anybody notice that all nodes are restarted one after another?
     Rolling(rolling::Arguments),
+    /// After thirty days of consolidation, is what was learned still found?
+    Retention(retention::Arguments),
+    /// What does a pass of consolidation cost as the store grows, and what do recalls feel of it?
+    Consolidation(consolidation::Arguments),
     /// Is a snapshot that was saved under load whole, and the same when it is restored?
     Backup(backup::Arguments),
 }
@@ -135,6 +143,8 @@ async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Report> {
         Bench::Catchup(arguments) => catchup::run(options, arguments).await,
         Bench::Forming(arguments) => forming::run(options, arguments).await,
         Bench::Rolling(arguments) => rolling::run(options, arguments).await,
+        Bench::Retention(arguments) => retention::run(options, arguments).await,
+        Bench::Consolidation(arguments) => consolidation::run(options, arguments).await,
         Bench::Backup(arguments) => backup::run(options, arguments).await,
     }
 }

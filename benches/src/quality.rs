@@ -14,14 +14,16 @@ use memorygate_client::{Client, Experience, Key, Recall, Stage};
 use serde_json::{Value, json};
 
 use crate::{
+    consolidation::run_pass,
     dialogue::{self, Conversation},
     options::Options,
     progress::Progress,
     report::{Report, Table, rounded},
     retriever::{Choice, Retriever, parse_stage},
+    rpc,
     server::Server,
     statistics::{Sample, hit_at, mean_margin, recall_at},
-    teach::{connect, run_suffix, teach},
+    teach::{connect, run_suffix, teach, wait_until_indexed},
 };
 
 /// Results of one question: as many as the deepest figure looks at.
@@ -38,6 +40,10 @@ pub(crate) struct Arguments {
     /// Put all conversations into one namespace, so that each is noise for the others.
     #[arg(long)]
     one_namespace: bool,
+    /// Consolidate all that was learned before the first question. A turn that was merged into another
+    /// counts as lost.
+    #[arg(long)]
+    consolidate: bool,
     /// Switch off this stage as well, to see what it brings. Can be given several times.
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     without: Vec<Stage>,
@@ -65,6 +71,15 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
     let server = Server::start(options).await?;
     let client = connect(&server)?;
     let learned = learn(&server, &client, &conversations, arguments.one_namespace).await?;
+    let mut steps = 0;
+    if arguments.consolidate {
+        let channel = rpc::connect(server.endpoint())?;
+        let namespaces: BTreeSet<&String> = learned.namespaces.values().collect();
+        for namespace in namespaces {
+            steps += run_pass(&channel, namespace, true).await?.done;
+        }
+        wait_until_indexed(&client).await?;
+    }
 
     let mut answers = BTreeMap::new();
     for retriever in arguments.retriever.retrievers() {
@@ -104,7 +119,7 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
     Ok(report(
         arguments,
         conversations.len(),
-        learned.memories,
+        (learned.memories, steps),
         &answers,
     ))
 }
@@ -174,7 +189,7 @@ fn allowed(name: &str) -> String {
 fn report(
     arguments: &Arguments,
     conversations: usize,
-    memories: usize,
+    (memories, steps): (usize, u64),
     answers: &BTreeMap<Retriever, Vec<Answer>>,
 ) -> Report {
     let mut report = Report::new("quality");
@@ -188,6 +203,9 @@ fn report(
     report.count("conversations", conversations as u64);
     report.value("retriever", json!(main.name()));
     report.value("one_namespace", json!(arguments.one_namespace));
+    if arguments.consolidate {
+        report.count("consolidation_steps", steps);
+    }
     let without: Vec<String> = arguments
         .without
         .iter()

@@ -103,6 +103,30 @@ impl Server {
         Err(failure.expect("no attempt returned, so each left its error"))
     }
 
+    /// A new server whose clock is off by what [`Server::set_clock`] says.
+    pub(crate) async fn start_with_clock(
+        options: &Options,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut server = Self::prepare(options, settings)?;
+        server.set_clock(0)?;
+        let own = server.own_mut()?;
+        let file = own.clock_path().display().to_string();
+        own.arguments.extend(["--clock-file".to_owned(), file]);
+        server.spawn()?;
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// Sets what the clock of a server of [`Server::start_with_clock`] is off by.
+    pub(crate) fn set_clock(&mut self, offset_ms: i64) -> anyhow::Result<()> {
+        let path = self.own_mut()?.clock_path();
+        // A reader sees the old file or the new one.
+        let staged = path.with_extension("new");
+        fs::write(&staged, offset_ms.to_string()).context("write the clock's file")?;
+        fs::rename(&staged, &path).context("set the clock")
+    }
+
     /// A server with these settings that is not started yet, for a cluster of several.
     pub(crate) fn prepare(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::new(&program(options)?, options, settings)
@@ -327,6 +351,10 @@ impl Server {
 }
 
 impl Own {
+    fn clock_path(&self) -> PathBuf {
+        self.dir.path().join("clock")
+    }
+
     fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
