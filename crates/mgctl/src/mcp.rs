@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// A name, besides the address and localhost, that the server is reached by; may be repeated
     #[arg(long, value_name = "HOST", requires = "listen")]
     allow_host: Vec<String>,
-    /// An origin whose pages a browser may ask from, such as https://app.example.com:443; may be repeated
+    /// An origin whose pages a browser may ask from, such as `https://app.example.com:443`; may be repeated
     #[arg(long, value_name = "ORIGIN", requires = "listen")]
     allow_origin: Vec<String>,
     /// Offer only the tools that change nothing
