@@ -538,20 +538,16 @@ async fn nothing_is_lost_or_counted_twice_by_passes_everywhere_while_the_leader_
             .into_inner();
         keys.push(learned.learned.into_iter().map(|l| l.key).collect());
     }
-    let passes: Vec<_> = (0..3)
-        .map(|at| {
-            let node = cluster.nodes[at].as_ref().unwrap();
-            let asker = Asker::at(node);
-            async move {
-                let mut asker = asker.await;
-                for _ in 0..4 {
-                    // The node that goes breaks its pass off.
-                    let _ = asker.try_run(true).await;
-                }
-            }
-        })
-        .collect();
-    let passes = futures::future::join_all(passes);
+    let mut askers = Vec::new();
+    for node in &cluster.nodes {
+        askers.push(Asker::at(node.as_ref().unwrap()).await);
+    }
+    let passes = futures::future::join_all(askers.into_iter().map(|mut asker| async move {
+        for _ in 0..4 {
+            // The node that goes breaks its pass off.
+            let _ = asker.try_run(true).await;
+        }
+    }));
     let stays = (leader + 1) % 3;
     let mut judge = clients[stays].clone();
     let judged: Vec<String> = keys.iter().flatten().cloned().collect();
