@@ -354,8 +354,9 @@ mod tests {
             retriever: Choice::All,
             one_namespace: false,
             without: Vec::new(),
+            consolidate: false,
         };
-        let report = report(&arguments, 1, 9, &answers);
+        let report = report(&arguments, 1, (9, 0), &answers);
         let mut out = Vec::new();
         report
             .print(&crate::machine::Machine::example(), &mut out, None)
