@@ -28,6 +28,7 @@ use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    apply::Reply,
     embedding::Embedding,
     format::FIRST,
     key::Key,
@@ -554,6 +555,11 @@ pub fn memory(
     key: Key,
 ) -> Result<Option<Memory>, ReadError> {
     read(rows, &RowKey::Memory(namespace.clone(), key))
+}
+
+/// The first answer to a request, as long as it is remembered.
+pub fn answer(rows: &impl Read, id: RequestId) -> Result<Option<Reply>, ReadError> {
+    read(rows, &RowKey::Request(id))
 }
 
 /// The embedding of one memory, or `None`.

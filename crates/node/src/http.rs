@@ -1,4 +1,5 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP, for Prometheus and whoever starts and stops nodes.
+//! `/metrics`, `/livez` and `/readyz` over HTTP, for Prometheus and whoever starts and stops nodes; and the
+//! webhooks, which [`crate::hooks`] decides on.
 //!
 //! Each check has a sub-path (`/readyz/index`); `?verbose` lists all of them, as Kubernetes does:
 //!
@@ -20,10 +21,13 @@ use axum::{
     routing::get,
 };
 
-use crate::health::{Check, Checks, Health};
+use crate::{
+    health::{Check, Checks, Health},
+    hooks::{self, Hooks},
+};
 
 /// All paths of the HTTP server.
-pub(crate) fn router(health: Arc<Health>) -> Router {
+pub(crate) fn router(health: Arc<Health>, hooks: Arc<Hooks>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
@@ -31,6 +35,7 @@ pub(crate) fn router(health: Arc<Health>) -> Router {
         .route("/readyz", get(readyz))
         .route("/readyz/{check}", get(readyz_one))
         .with_state(health)
+        .merge(hooks::router(hooks))
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {

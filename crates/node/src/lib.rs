@@ -27,6 +27,7 @@ mod expiry;
 pub mod get;
 pub mod grpc;
 pub mod health;
+mod hooks;
 mod http;
 pub mod learn;
 pub mod list;

@@ -37,6 +37,7 @@ use crate::{
     error::Error,
     expiry,
     health::Health,
+    hooks::{self, Hooks},
     peer::{
         desk::{self, Desk, Standing},
         forming::{self, Plan},
@@ -120,6 +121,8 @@ impl Node {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
         settings.check().context("check settings")?;
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let token = hooks::token(&settings.webhook, &environment).context("read webhook token")?;
         let backups = Backups::new(
             &settings.backup,
             &expand_home(&settings.data.dir),
@@ -132,12 +135,13 @@ impl Node {
         let started_at = clock.now();
         metrics.start_time_seconds.set(started_at.0 as f64 / 1000.0);
         let health = Arc::new(Health::new(metrics.clone()));
+        let hooks = Arc::new(Hooks::new(&settings.webhook, token, metrics.clone()));
         // An address that is in use is said before a large directory is opened.
         let grpc_listener = bind(&settings.server.grpc_address).await?;
         let http_listener = bind(&settings.server.http_address).await?;
         let grpc_address = grpc_listener.local_addr().context("read gRPC address")?;
         let http_address = http_listener.local_addr().context("read HTTP address")?;
-        let (stop_http, http) = http_server::serve(http_listener, health.clone());
+        let (stop_http, http) = http_server::serve(http_listener, health.clone(), hooks.clone());
 
         let model = embedder.model();
         let opened = open(&settings, &metrics, &clock, &disk, formats).await;
@@ -191,6 +195,7 @@ impl Node {
         };
         let cluster = Arc::new(Cluster::new(backend.clone(), links, own));
         health.started(cluster.clone());
+        hooks.started(&backend);
         if let Some(peer) = &peer {
             peer.desk.serves(cluster.clone());
         }

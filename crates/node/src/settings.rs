@@ -13,7 +13,7 @@ mod print;
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use memorygate_core::{limits, rank};
+use memorygate_core::{limits, name::Namespace, rank};
 use memorygate_index::embed::pool;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,7 @@ pub struct Settings {
     pub index: Index,
     pub raft: memorygate_raft::Settings,
     pub consolidation: Consolidation,
+    pub webhook: Webhook,
     pub backup: Backup,
     pub log: Log,
 }
@@ -210,6 +211,22 @@ impl Consolidation {
 /// `None` for 0.
 fn seconds(count: u64) -> Option<Duration> {
     (count > 0).then(|| Duration::from_secs(count))
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhook {
+    pub token_file: PathBuf,
+    pub namespace: String,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            token_file: PathBuf::new(),
+            namespace: "default".to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -457,6 +474,11 @@ impl Settings {
                 expected: "0.01 to 1".to_owned(),
             });
         }
+        Namespace::parse(&self.webhook.namespace).map_err(|error| Invalid {
+            key: "webhook.namespace".to_owned(),
+            actual: format!("{:?} ({error})", self.webhook.namespace),
+            expected: "the name of a namespace".to_owned(),
+        })?;
         at_least("backup.keep", self.backup.keep, 1)?;
         if self.backup.interval_s > 0 && self.backup.store.is_empty() {
             return Err(Invalid {

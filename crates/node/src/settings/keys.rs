@@ -61,6 +61,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "consolidation",
         "What becomes of memories in the background.",
     ),
+    (
+        "webhook",
+        "What alerts and failed jobs are told to, below /v1/hooks/ of server.http_address.",
+    ),
     ("backup", "Snapshot files, and where they are kept."),
     ("log", "What the node says about itself."),
 ];
@@ -79,7 +83,8 @@ pub const KEYS: &[Key] = &[
     key(
         "server.http_address",
         "HOST:PORT",
-        "Where /metrics, /livez and /readyz are served. Keep it inside: it asks nobody who they are.",
+        "Where /metrics, /livez and /readyz are served, and webhooks if there is a token for them. Keep it \
+         inside: nobody but the webhooks asks who somebody is.",
     ),
     key(
         "server.advertise",
@@ -384,6 +389,18 @@ pub const KEYS: &[Key] = &[
         "seconds",
         "Time between two log entries that count which memories recalls returned. 0: they are not \
          counted.",
+    ),
+    key(
+        "webhook.token_file",
+        "file",
+        "Holds the token that senders prove themselves by, at least 16 characters: as a bearer token, as \
+         GitLab's secret token, or as the secret that GitHub signs with. Empty: MEMORYGATE_WEBHOOK_TOKEN of \
+         the environment; if there is none either, there are no webhooks.",
+    ),
+    key(
+        "webhook.namespace",
+        "name",
+        "Where what they tell is learned, unless their address names another by ?namespace=NAME.",
     ),
     key(
         "backup.store",

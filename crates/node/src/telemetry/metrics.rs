@@ -58,6 +58,8 @@ pub struct Metrics {
     pub consolidation_passes: IntCounter,
     pub consolidation_steps: IntCounterVec,
     pub consolidation_refused: IntCounter,
+    pub hook_deliveries: IntCounterVec,
+    pub hook_events: IntCounterVec,
     pub backups: IntCounter,
     pub backup_failures: IntCounter,
     pub backup_failing: IntGauge,
@@ -220,6 +222,18 @@ impl Metrics {
                 r,
                 "memorygate_consolidation_refused_total",
                 "Of these, steps that met something that had changed meanwhile.",
+            ),
+            hook_deliveries: counters(
+                r,
+                "memorygate_hook_deliveries_total",
+                "Messages to webhooks that were answered, by hook and HTTP code.",
+                &["hook", "code"],
+            ),
+            hook_events: counters(
+                r,
+                "memorygate_hook_events_total",
+                "What they told of, by hook and whether it was learned, known or of no interest.",
+                &["hook", "result"],
             ),
             backups: counter(
                 r,

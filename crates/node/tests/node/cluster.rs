@@ -36,6 +36,9 @@ use crate::server::{
     Client, Clock, Disk, NOW_MS, Start, a_moment, ask, client, contents, experience,
 };
 
+/// What webhooks of its nodes ask for.
+pub const HOOK_TOKEN: &str = "test-token-of-webhooks-0123";
+
 /// Nodes on one machine, each with a directory and addresses that stay.
 pub struct Cluster {
     pub dir: TempDir,
@@ -212,6 +215,8 @@ pub fn start(dir: &Path, own: &str, peers: &[String]) -> Start {
     // Many tests share two cores: a leader that is late for a moment must not lose its place.
     start.settings.raft.election_timeout_min_ms = 1_500;
     start.settings.raft.election_timeout_max_ms = 2_500;
+    let variable = "MEMORYGATE_WEBHOOK_TOKEN".to_owned();
+    start.environment = vec![(variable, HOOK_TOKEN.to_owned())];
     start
 }
 
