@@ -38,13 +38,14 @@ demo: setup ## Shows the main job: learn, recall, kill, and everything is still 
 test: setup newer ## Runs every test
 	cargo test --release --workspace
 	scripts/test-mcp $(BIN)
+	scripts/test-ci-examples $(BIN)
 
 lint: packages ## Checks format, lints, documentation and shell scripts
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --workspace --no-deps --document-private-items
 	@if command -v shellcheck >/dev/null; then \
-		echo "shellcheck .ci/run scripts"; shellcheck .ci/run scripts/*; \
+		echo "shellcheck .ci/run scripts examples"; shellcheck .ci/run scripts/* examples/ci/*/learn; \
 	else \
 		echo "make: shellcheck is not there, so shell scripts are not checked"; \
 	fi
