@@ -44,8 +44,12 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Messages in work at once: together they hold 64 MiB at most.
+/// Messages in work at once from senders that have shown the token: together they hold 64 MiB at most.
 const MESSAGES_MAX: usize = 16;
+
+/// The same from senders that sign. Whether they know the token is not known before all of it was read, so
+/// they have places of their own: nobody without the token keeps out who has it. 16 MiB at most.
+const SIGNED_MAX: usize = 4;
 
 /// How long a message may take to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,6 +92,7 @@ pub(crate) struct Hooks {
     door: Option<Door>,
     namespace: Namespace,
     places: Semaphore,
+    signed_places: Semaphore,
     metrics: Arc<Metrics>,
     /// Not held: a connection that stays open must not keep a stopped node's data directory.
     backend: OnceLock<Weak<Backend>>,
@@ -100,6 +105,7 @@ impl Hooks {
             door: token.map(Door::new),
             namespace: Namespace::parse(&settings.namespace).expect("the settings were checked"),
             places: Semaphore::new(MESSAGES_MAX),
+            signed_places: Semaphore::new(SIGNED_MAX),
             metrics,
             backend: OnceLock::new(),
         }
@@ -154,7 +160,12 @@ impl Hooks {
             .ok_or(Refusal::Unauthorized)?;
         check_type(request.headers())?;
         let namespace = self.namespace_of(request.uri())?;
-        let _place = self.places.try_acquire().map_err(|_| Refusal::Busy)?;
+        let (places, messages_max) = match pass {
+            Pass::Known => (&self.places, MESSAGES_MAX),
+            Pass::Signed(_) => (&self.signed_places, SIGNED_MAX),
+        };
+        let busy = |_| Refusal::Busy { messages_max };
+        let _place = places.try_acquire().map_err(busy)?;
         let body = tokio::time::timeout(ARRIVAL_TIMEOUT, Bytes::from_request(request, &()))
             .await
             .map_err(|_| Refusal::Late)?

@@ -15,7 +15,7 @@ use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::{ARRIVAL_TIMEOUT, MESSAGES_MAX};
+use super::ARRIVAL_TIMEOUT;
 use crate::{
     error::{Error, Violation},
     grpc::status::{self, Call},
@@ -51,8 +51,8 @@ pub(super) enum Refusal {
     Broken { reason: String },
     #[error(transparent)]
     Message(memorygate_feeds::Error),
-    #[error("{MESSAGES_MAX} messages are in work already")]
-    Busy,
+    #[error("{messages_max} messages of this kind are in work already: send it again later")]
+    Busy { messages_max: usize },
     #[error("node is starting, or stopping")]
     Starting,
     #[error(transparent)]
@@ -80,7 +80,7 @@ impl Refusal {
             Self::Query(_) | Self::Broken { .. } | Self::Message(_) => {
                 (StatusCode::BAD_REQUEST, None)
             }
-            Self::Late | Self::Busy | Self::Starting => {
+            Self::Late | Self::Busy { .. } | Self::Starting => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some(RETRY))
             }
             Self::Failed(error) => failed(error),
@@ -182,7 +182,10 @@ mod tests {
             outcome: crate::error::Outcome::Unknown,
         };
         assert_eq!(check(late.into()), (503, seconds("5")));
-        assert_eq!(check(Refusal::Busy), (503, seconds("5")));
+        assert_eq!(
+            check(Refusal::Busy { messages_max: 4 }),
+            (503, seconds("5"))
+        );
         assert_eq!(check(Refusal::Starting), (503, seconds("5")));
         assert_eq!(check(Refusal::Late), (503, seconds("5")));
         let actual = "text/html".to_owned();

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use memorygate_proto::v1::{ListRequest, Memory, RecallRequest};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -440,4 +441,32 @@ async fn whichever_node_an_alert_is_delivered_to_it_is_learned_once() {
     let seen: Vec<u32> = memories.iter().map(|m| m.occurrences).collect();
     assert_eq!(seen, [1, 1, 1]);
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_pretends_to_have_signed_keeps_nobody_out() {
+    let own = tempfile::tempdir().unwrap();
+    let server = server_in(own.path()).await;
+    let address = server.node.http_address().to_string();
+    let signature = format!("X-Hub-Signature-256: sha256={}", "00".repeat(32));
+    // Four bodies are waited for, and come never; all others are sent away.
+    let mut answers = FuturesUnordered::new();
+    for _ in 0..32 {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST /v1/hooks/ci HTTP/1.1\r\nHost: {address}\r\n{signature}\r\nContent-Length: 9\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        answers.push(async move {
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            answer
+        });
+    }
+    for _ in 0..28 {
+        assert_eq!(&answers.next().await.unwrap(), b"HTTP/1.1 503");
+    }
+    assert_eq!(told(&address, "ci", &job(1, "failed")).await, (1, 0, 0));
+    drop(answers);
+    server.stop().await;
 }
