@@ -470,3 +470,48 @@ async fn who_only_pretends_to_have_signed_keeps_nobody_out() {
     drop(answers);
     server.stop().await;
 }
+
+/// Delivers a message as Alertmanager does: again after every 503.
+async fn told_in_the_end(address: String, message: Value) {
+    let body = message.to_string();
+    let head = bearer();
+    loop {
+        let line = "POST /v1/hooks/alertmanager";
+        let (code, _, answer) = ask_http(&address, line, &[&head], body.as_bytes()).await;
+        match code {
+            200 => return,
+            503 => a_moment().await,
+            _ => panic!("{code} {answer}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_loses_its_leader_half_way_is_learned_once_when_it_is_repeated() {
+    let mut cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    let alerts = (0..40).map(|number| alert(&format!("A{number:02}"), "firing", "x"));
+    let message = notification(alerts.collect());
+    let others = (0..3).filter(|at| *at != leader);
+    let addresses: Vec<String> = others
+        .map(|at| cluster.running().nth(at).expect("all run").http_address())
+        .map(|address| address.to_string())
+        .collect();
+    let deliveries: Vec<_> = addresses
+        .iter()
+        .map(|address| tokio::spawn(told_in_the_end(address.clone(), message.clone())))
+        .collect();
+    cluster.stop(leader).await;
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    assert_eq!(
+        told(&addresses[0], "alertmanager", &message).await,
+        (0, 40, 0)
+    );
+    let mut client = cluster.client((leader + 1) % 3).await;
+    let memories = memories(&mut client, "default").await;
+    assert_eq!(memories.len(), 40);
+    assert!(memories.iter().all(|memory| memory.occurrences == 1));
+    cluster.shutdown().await;
+}
