@@ -19,6 +19,7 @@ const NODE: &str = "memorygate-node";
 const FEEDS: &str = "memorygate-feeds";
 const CLIENT: &str = "memorygate-client";
 const FAKE: &str = "memorygate-fake";
+const AGENTS: &str = "memorygate-agents";
 const MCP: &str = "memorygate-mcp";
 const MGCTL: &str = "memorygate-mgctl";
 const BENCH: &str = "memorygate-bench";
@@ -36,10 +37,11 @@ const EDGES: &[(&str, &[&str])] = &[
     // The fake server for its tests, which know the client only as a stranger would.
     (CLIENT, &[CORE, PROTO, FAKE]),
     (FAKE, &[CORE, PROTO, CLIENT]),
+    (AGENTS, &[CLIENT, FEEDS]),
     (MCP, &[CLIENT, FAKE]),
-    (MGCTL, &[CORE, PROTO, CLIENT, MCP, FAKE]),
+    (MGCTL, &[CORE, PROTO, CLIENT, AGENTS, MCP, FAKE]),
     // The index for its embedder alone, which `embed` measures beside onnxruntime, without a server.
-    (BENCH, &[CORE, PROTO, INDEX, CLIENT]),
+    (BENCH, &[CORE, PROTO, INDEX, CLIENT, AGENTS]),
     (JEPSEN, &[CORE, PROTO, RAFT, INDEX, NODE, CLIENT, BENCH]),
     (XTASK, &[]),
 ];
@@ -89,7 +91,7 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     (
         &["tokio", "tokio-stream", "futures"],
         &[
-            PROTO, RAFT, INDEX, NODE, CLIENT, FAKE, MCP, MGCTL, BENCH, JEPSEN,
+            PROTO, RAFT, INDEX, NODE, CLIENT, AGENTS, FAKE, MCP, MGCTL, BENCH, JEPSEN,
         ],
         "the core computes; who calls it decides on which threads",
     ),

@@ -1,0 +1,192 @@
+//! Decides without a model: by what was done in similar cases, and whether it worked.
+//!
+//! For each action the probability that it works here is a posterior mean:
+//!
+//! ```text
+//!              Σ s² of the similar cases in which it worked + prior
+//! p(action) = ──────────────────────────────────────────────────────────────────────────────────
+//!              Σ s² of all similar successes + Σ s² of its own failures + 1
+//! ```
+//!
+//! A case counts by the square of its similarity s, as in distance-weighted nearest neighbours (Dudani,
+//! "The Distance-Weighted k-Nearest-Neighbor Rule", 1976). That another action worked in a case says
+//! that this one was not what was needed there; that another one failed says nothing of this one. The
+//! prior is worth one case: a softmax over the cosines of the task and the actions' descriptions, so
+//! that an agent without experience begins with the action that sounds right, and goes to the next one
+//! as each fails.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::{
+    decision::{Decision, Proposal},
+    evidence::{Case, Evidence, Known},
+    executor::{Error, Executor},
+    task::Task,
+};
+
+/// Cases that are asked for.
+const RECALLED: usize = 50;
+/// Of these, the most similar that are weighed.
+const SUCCESSES_MAX: usize = 10;
+const FAILURES_MAX: usize = 20;
+/// Cases that the prior is worth.
+const PRIOR_CASES: f32 = 1.0;
+/// Two descriptions whose cosines differ by this much differ by the factor e in the prior.
+const PRIOR_TEMPERATURE: f32 = 0.1;
+/// Evidence that a proposal names.
+const EVIDENCE_MAX: usize = 5;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseBased {
+    abstain_below: f32,
+}
+
+impl CaseBased {
+    /// Says that it does not know where the best action's confidence is below this: 0 to 1.
+    #[must_use]
+    pub fn abstaining_below(mut self, confidence: f32) -> Self {
+        self.abstain_below = confidence.clamp(0.0, 1.0);
+        self
+    }
+
+    /// What [`Executor::execute`] decides.
+    pub fn decide(&self, evidence: &Evidence) -> Decision {
+        let proposals = weigh(&evidence.cases, &evidence.known);
+        let Some(best) = proposals.first() else {
+            return Decision {
+                abstained: true,
+                explanation: "no similar case is known, and no action to choose from".to_owned(),
+                ..Decision::default()
+            };
+        };
+        let abstained = best.confidence < self.abstain_below;
+        Decision {
+            abstained,
+            explanation: explain(best, &evidence.cases, abstained),
+            proposals,
+        }
+    }
+}
+
+impl Default for CaseBased {
+    /// Says that it does not know below one chance in four.
+    fn default() -> Self {
+        Self {
+            abstain_below: 0.25,
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for CaseBased {
+    fn recall_limit(&self) -> usize {
+        RECALLED
+    }
+
+    async fn execute(&self, _task: &Task, evidence: &Evidence) -> Result<Decision, Error> {
+        Ok(self.decide(evidence))
+    }
+}
+
+/// Every action with its posterior, the likeliest first.
+fn weigh(cases: &[Case], known: &[Known]) -> Vec<Proposal> {
+    let mut weighed: Vec<&Case> = most_similar(cases, true, SUCCESSES_MAX);
+    weighed.extend(most_similar(cases, false, FAILURES_MAX));
+    weighed.sort_by(|a, b| {
+        let by_similarity = b.similarity.total_cmp(&a.similarity);
+        by_similarity.then_with(|| a.key.cmp(&b.key))
+    });
+    let prior = prior(known, &weighed);
+    let successes: f32 = weighed.iter().filter(|c| c.worked).map(|c| weight(c)).sum();
+    let mut proposals: Vec<Proposal> = prior
+        .into_iter()
+        .map(|(action, prior)| {
+            let own = || weighed.iter().filter(|case| case.action == action);
+            let worked: f32 = own().filter(|c| c.worked).map(|c| weight(c)).sum();
+            let failed: f32 = own().filter(|c| !c.worked).map(|c| weight(c)).sum();
+            Proposal {
+                confidence: (worked + PRIOR_CASES * prior) / (successes + failed + PRIOR_CASES),
+                evidence: own().map(|case| case.key).take(EVIDENCE_MAX).collect(),
+                action: action.to_owned(),
+            }
+        })
+        .collect();
+    proposals.sort_by(|a, b| {
+        let by_confidence = b.confidence.total_cmp(&a.confidence);
+        by_confidence.then_with(|| a.action.cmp(&b.action))
+    });
+    proposals
+}
+
+fn weight(case: &Case) -> f32 {
+    case.similarity * case.similarity
+}
+
+fn most_similar(cases: &[Case], worked: bool, count: usize) -> Vec<&Case> {
+    let mut cases: Vec<&Case> = cases.iter().filter(|case| case.worked == worked).collect();
+    cases.sort_by(|a, b| {
+        let by_similarity = b.similarity.total_cmp(&a.similarity);
+        by_similarity.then_with(|| a.key.cmp(&b.key))
+    });
+    cases.truncate(count);
+    cases
+}
+
+/// What is expected of each action before any case is looked at; sums to 1. Only the task's actions
+/// can be chosen; without any, those of the cases, alike.
+fn prior<'a>(known: &'a [Known], cases: &[&'a Case]) -> BTreeMap<&'a str, f32> {
+    let scores: BTreeMap<&str, f32> = if known.is_empty() {
+        cases.iter().map(|c| (c.action.as_str(), 0.0)).collect()
+    } else {
+        known
+            .iter()
+            .map(|k| (k.action.as_str(), k.similarity))
+            .collect()
+    };
+    let best = scores.values().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: BTreeMap<&str, f32> = scores
+        .into_iter()
+        .map(|(action, score)| (action, ((score - best) / PRIOR_TEMPERATURE).exp()))
+        .collect();
+    let sum: f32 = weights.values().sum();
+    weights.into_iter().map(|(a, w)| (a, w / sum)).collect()
+}
+
+fn explain(best: &Proposal, cases: &[Case], abstained: bool) -> String {
+    let own = || cases.iter().filter(|case| case.action == best.action);
+    let count = |worked: bool| own().filter(|case| case.worked == worked).count();
+    let (worked, failed) = (count(true), count(false));
+    let action = &best.action;
+    let seen = match (worked, failed) {
+        (0, 0) => format!("{action} was not tried in a similar case; its description fits best"),
+        (worked, 0) => format!("{action} worked in {}", similar(worked)),
+        (0, failed) => format!(
+            "{action} failed in {}, but others look worse",
+            similar(failed)
+        ),
+        (worked, failed) => {
+            format!(
+                "{action} worked in {} and failed in {failed}",
+                similar(worked)
+            )
+        }
+    };
+    if abstained {
+        format!("not known well enough: {seen}")
+    } else {
+        seen
+    }
+}
+
+fn similar(count: usize) -> String {
+    match count {
+        1 => "1 similar case".to_owned(),
+        count => format!("{count} similar cases"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! What a decision is made from: past cases, and the actions that there are.
+
+use memorygate_client::{Key, Memory, Recalled, Verdict, interaction::VERDICT_METADATA};
+
+/// Metadata key of what was done in a case.
+pub const ACTION_METADATA: &str = "action";
+
+/// Weights of late interaction and of cosine in a similarity, as ranking has them (.6 and .2), made
+/// to sum to 1.
+const LATE: f32 = 0.75;
+const DENSE: f32 = 0.25;
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Evidence {
+    /// Everything that was recalled for the task, best first.
+    pub recalled: Vec<Recalled>,
+    /// What of it says what was done and whether it worked.
+    pub cases: Vec<Case>,
+    /// The task's actions.
+    pub known: Vec<Known>,
+}
+
+/// A past case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    pub key: Key,
+    pub action: String,
+    pub worked: bool,
+    /// To the task, 0 to 1.
+    pub similarity: f32,
+    /// How often it was seen.
+    pub occurrences: u32,
+}
+
+/// An action of the task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    pub action: String,
+    /// Cosine of its description and the task; 0 if it is not known.
+    pub similarity: f32,
+}
+
+impl Evidence {
+    /// Of what was recalled; `known` beside it.
+    pub fn new(recalled: Vec<Recalled>, known: Vec<Known>) -> Self {
+        let cases = recalled.iter().filter_map(Case::of).collect();
+        Self {
+            recalled,
+            cases,
+            known,
+        }
+    }
+}
+
+impl Case {
+    /// `None` for a memory that is no case: it names no action, or not what came of it.
+    pub fn of(recalled: &Recalled) -> Option<Self> {
+        let memory = &recalled.memory;
+        let parts = &recalled.parts;
+        let similarity = LATE.mul_add(parts.raw_late, DENSE * parts.raw_dense);
+        Some(Self {
+            key: memory.key,
+            action: memory.metadata.get(ACTION_METADATA)?.clone(),
+            worked: worked(memory)?,
+            similarity: if similarity.is_finite() {
+                similarity.clamp(0.0, 1.0)
+            } else {
+                0.0
+            },
+            occurrences: memory.occurrences,
+        })
+    }
+}
+
+fn worked(memory: &Memory) -> Option<bool> {
+    let verdict = memory.metadata.get(VERDICT_METADATA)?;
+    match verdict.as_str() {
+        v if v == Verdict::Success.as_str() => Some(true),
+        v if v == Verdict::Failure.as_str() => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,74 @@
+//! What an agent is to do.
+
+use memorygate_client::{LearningContext, TimeMs};
+
+/// Actions that a task may name.
+pub const ACTIONS_MAX: usize = 256;
+
+/// A task, and what may be done about it.
+///
+/// ```
+/// use memorygate_agents::{Action, Task};
+/// use memorygate_client::{LearningContext, domain};
+///
+/// let context = LearningContext::new("checkout pods restart every night")
+///     .domain(domain::INFRASTRUCTURE);
+/// let task = Task::new(context)
+///     .action(Action::new("raise-memory-limit").described("Raise the container's memory limit"))
+///     .action(Action::new("roll-back").described("Go back to the last good revision"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Task {
+    /// The task's words, and on whose behalf it is done.
+    pub context: LearningContext,
+    /// What may be chosen. Empty: whatever was done in past cases.
+    pub actions: Vec<Action>,
+    /// When it came up; now if unset.
+    pub at: Option<TimeMs>,
+}
+
+/// Something that can be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    pub name: String,
+    /// In the words of a task: it is what is known of an action that was never tried.
+    pub description: String,
+}
+
+impl Task {
+    pub fn new(context: LearningContext) -> Self {
+        Self {
+            context,
+            ..Self::default()
+        }
+    }
+
+    #[must_use]
+    pub fn action(mut self, action: Action) -> Self {
+        self.actions.push(action);
+        self
+    }
+
+    #[must_use]
+    pub fn at(mut self, at: TimeMs) -> Self {
+        self.at = Some(at);
+        self
+    }
+}
+
+impl Action {
+    /// Described by its name.
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            description: name.replace(['-', '_'], " "),
+            name,
+        }
+    }
+
+    #[must_use]
+    pub fn described(mut self, text: impl Into<String>) -> Self {
+        self.description = text.into();
+        self
+    }
+}
