@@ -3,6 +3,7 @@
 //! | file | decides |
 //! | --- | --- |
 //! | `quality`, `corpus`, `latency`, `embed`, `durability` | one question each about a server |
+//! | `stream` | whether an agent decides better with what it has learned |
 //! | `retention`, `consolidation` | what becomes of memories in the background, and what it costs |
 //! | `cluster`, `failover`, `catchup`, `forming`, `rolling`, `backup` | one question each about three of them |
 //! | `server`, `nodes` | how one server, and a cluster of them, is started, stopped and killed |
@@ -47,6 +48,7 @@ mod rolling;
 mod rpc;
 mod server;
 mod statistics;
+mod stream;
 mod teach;
 
 use std::{io, process::ExitCode};
@@ -91,6 +93,8 @@ enum Bench {
     Rolling(rolling::Arguments),
     /// After thirty days of consolidation, is what was learned still found?
     Retention(retention::Arguments),
+    /// Does an agent decide better with what it has learned?
+    Stream(stream::Arguments),
     /// What does a pass of consolidation cost as the store grows, and what do recalls feel of it?
     Consolidation(consolidation::Arguments),
     /// Is a snapshot that was saved under load whole, and the same when it is restored?
@@ -144,6 +148,7 @@ async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Report> {
         Bench::Forming(arguments) => forming::run(options, arguments).await,
         Bench::Rolling(arguments) => rolling::run(options, arguments).await,
         Bench::Retention(arguments) => retention::run(options, arguments).await,
+        Bench::Stream(arguments) => stream::run(options, arguments).await,
         Bench::Consolidation(arguments) => consolidation::run(options, arguments).await,
         Bench::Backup(arguments) => backup::run(options, arguments).await,
     }
