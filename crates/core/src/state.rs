@@ -358,7 +358,11 @@ impl<'a, R: Read> Transaction<'a, R> {
     ) -> Result<(), ReadError> {
         self.remove_one(namespace, key, memory)?;
         for source in &memory.merged {
-            if let Some(archived) = self.memory(namespace, *source)? {
+            // One that was forgotten by itself and learned anew has nothing to do with this memory.
+            let leads_here = |to: Key| to == key || memory.merged.contains(&to);
+            if let Some(archived) = self.memory(namespace, *source)?
+                && archived.replacement().is_some_and(leads_here)
+            {
                 self.remove_one(namespace, *source, &archived)?;
             }
         }

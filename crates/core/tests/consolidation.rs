@@ -137,6 +137,14 @@ fn feedback(key: Key, score: f32) -> Command {
     })
 }
 
+fn forget(key: Key) -> Command {
+    Command::Forget(Forget {
+        target: target(key),
+        expected_version: None,
+        reason: String::new(),
+    })
+}
+
 fn used(key: Key) -> Command {
     Command::CountUses(CountUses {
         uses: vec![Use {
@@ -186,13 +194,36 @@ fn a_merge_keeps_all_evidence_and_undoing_it_leaves_no_trace() {
     let refused = log.undo(id).unwrap_err();
     assert_eq!(refused, Rejection::ChangedSince { id, keys: vec![a] });
     // Whoever forgets the lesson forgets all of its wordings.
-    let forget = Command::Forget(Forget {
-        target: target(a),
-        expected_version: None,
-        reason: String::new(),
-    });
-    log.run(forget).unwrap();
+    log.run(forget(a)).unwrap();
     assert_eq!(log.counts(), (0, 0));
+}
+
+/// Its versions count from 1 again, so that they say nothing of whether it is the one that was merged.
+#[test]
+fn an_undo_does_not_take_what_was_forgotten_and_learned_anew_for_what_it_left() {
+    let mut log = Log::default();
+    let [a, b] = ["disk full", "the disk is full"].map(|text| log.learn(text).key);
+    log.consolidate(vec![log.merge(a, &[b])]);
+    let id = log.index;
+    log.run(forget(b)).unwrap();
+    assert!(log.learn("the disk is full").created);
+    log.run(feedback(b, 1.0)).unwrap();
+    let refused = log.undo(id).unwrap_err();
+    assert_eq!(refused, Rejection::ChangedSince { id, keys: vec![b] });
+    assert_eq!(log.memory(b).feedback.count, 1);
+}
+
+#[test]
+fn forgetting_a_lesson_spares_the_wording_that_was_learned_anew() {
+    let mut log = Log::default();
+    let [a, b, c] =
+        ["disk full", "the disk is full", "disk full again"].map(|text| log.learn(text).key);
+    log.consolidate(vec![log.merge(a, &[b, c])]);
+    log.run(forget(b)).unwrap();
+    assert!(log.learn("the disk is full").created);
+    log.run(forget(a)).unwrap();
+    assert_eq!(log.counts(), (1, 0), "c went with a");
+    assert_eq!(log.memory(b).occurrences, 1);
 }
 
 #[test]

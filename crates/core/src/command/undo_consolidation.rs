@@ -37,7 +37,11 @@ impl UndoConsolidation {
         for done in &epoch.done {
             for before in &done.before {
                 match tx.memory(namespace, before.key)? {
-                    Some(now) if now.version == before.version_after => {
+                    // One that was forgotten and learned anew counts its versions from 1 again.
+                    Some(now)
+                        if now.version == before.version_after
+                            && now.created == before.memory.created =>
+                    {
                         restored.push((before.key, now.clone(), back(before, now)));
                     }
                     Some(_) | None => changed.push(before.key),
