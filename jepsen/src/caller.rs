@@ -5,14 +5,15 @@
 use std::{error::Error as _, net::SocketAddr, time::Duration};
 
 use memorygate_proto::v1::{
-    self, cluster_client::ClusterClient, memory_gate_client::MemoryGateClient,
+    self, cluster_client::ClusterClient, consolidation_client::ConsolidationClient,
+    memory_gate_client::MemoryGateClient,
 };
 use tokio::time::timeout;
 use tonic::{
     Code, ConnectError, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorInfo, StatusExt as _};
 
 /// A list of everything in one page has to fit.
 const REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -27,7 +28,7 @@ const PAGES_MAX: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<T> {
     Done(T),
-    /// The store looked and said no: another version, or nothing there.
+    /// The store looked and said no: another version, nothing there, or changed since.
     Refused(String),
     /// Nothing happened, and nothing will.
     Failed(String),
@@ -124,6 +125,12 @@ impl Caller {
         self.ask(false, api.stats(self.request(request))).await
     }
 
+    /// One page of a list.
+    pub async fn page(&self, request: v1::ListRequest) -> Answer<v1::ListResponse> {
+        let mut api = self.api();
+        self.ask(false, api.list(self.request(request))).await
+    }
+
     /// All memories of a namespace.
     pub async fn list(
         &self,
@@ -141,8 +148,7 @@ impl Caller {
                 at_least: at_least.clone(),
                 ..v1::ListRequest::default()
             };
-            let mut api = self.api();
-            match self.ask(false, api.list(self.request(request))).await {
+            match self.page(request).await {
                 Answer::Done(page) => {
                     memories.extend(page.memories);
                     page_token = page.next_page_token;
@@ -194,6 +200,44 @@ impl Caller {
         self.ask(false, cluster.verify(request)).await
     }
 
+    /// Has the node run a pass, and waits for its end.
+    pub async fn consolidate(
+        &self,
+        request: v1::RunConsolidationRequest,
+    ) -> Answer<v1::RunConsolidationResponse> {
+        let mut api = self.consolidation();
+        let run = async {
+            let mut progress = api.run_consolidation(self.request(request)).await?;
+            while let Some(message) = progress.get_mut().message().await? {
+                if message.finished {
+                    return Ok(Response::new(message));
+                }
+            }
+            Err(Status::unknown("the pass broke off"))
+        };
+        self.ask(true, run).await
+    }
+
+    pub async fn epochs(&self, request: v1::ListEpochsRequest) -> Answer<v1::ListEpochsResponse> {
+        let mut api = self.consolidation();
+        self.ask(false, api.list_epochs(self.request(request)))
+            .await
+    }
+
+    pub async fn undo_epoch(&self, request: v1::UndoEpochRequest) -> Answer<v1::UndoEpochResponse> {
+        let mut api = self.consolidation();
+        self.ask(true, api.undo_epoch(self.request(request))).await
+    }
+
+    pub async fn set_policy(&self, request: v1::SetPolicyRequest) -> Answer<v1::SetPolicyResponse> {
+        let mut api = self.consolidation();
+        self.ask(true, api.set_policy(self.request(request))).await
+    }
+
+    fn consolidation(&self) -> ConsolidationClient<Channel> {
+        ConsolidationClient::new(self.channel.clone()).max_decoding_message_size(REPLY_BYTES_MAX)
+    }
+
     fn api(&self) -> MemoryGateClient<Channel> {
         MemoryGateClient::new(self.channel.clone()).max_decoding_message_size(REPLY_BYTES_MAX)
     }
@@ -234,11 +278,11 @@ fn read<T>(is_write: bool, status: &Status) -> Answer<T> {
     if never_sent(status) {
         return Answer::Failed(why);
     }
-    let said = status
-        .get_details_error_info()
-        .and_then(|info| info.metadata.get("outcome").cloned());
-    let is_failed = said.as_deref() == Some("failed");
-    let has_looked = matches!(status.code(), Code::Aborted | Code::NotFound);
+    let info = status.get_details_error_info();
+    let said = |is: fn(&ErrorInfo) -> bool| info.as_ref().is_some_and(is);
+    let is_failed = said(|info| info.metadata.get("outcome").is_some_and(|o| o == "failed"));
+    let has_looked = matches!(status.code(), Code::Aborted | Code::NotFound)
+        || said(|info| info.reason == "CHANGED_SINCE");
     match (is_failed, has_looked) {
         (true, true) => Answer::Refused(why),
         (true, false) => Answer::Failed(why),
@@ -274,10 +318,19 @@ mod tests {
     use super::*;
 
     fn check(is_write: bool, code: Code, outcome: Option<&str>) -> &'static str {
+        check_reason(is_write, code, outcome, "REASON")
+    }
+
+    fn check_reason(
+        is_write: bool,
+        code: Code,
+        outcome: Option<&str>,
+        reason: &str,
+    ) -> &'static str {
         let mut details = ErrorDetails::new();
         if let Some(outcome) = outcome {
             let metadata = [("outcome".to_owned(), outcome.to_owned())];
-            details.set_error_info("REASON", "memorygate", metadata);
+            details.set_error_info(reason, "memorygate", metadata);
         }
         let status = Status::with_error_details(code, "words", details);
         match read::<()>(is_write, &status) {
@@ -297,6 +350,14 @@ mod tests {
         assert_eq!(check(true, Code::Aborted, Some("unknown")), "unknown");
         assert_eq!(check(false, Code::Unavailable, None), "failed");
         assert_eq!(check(false, Code::NotFound, None), "refused");
+    }
+
+    #[test]
+    fn an_undo_that_came_too_late_was_refused() {
+        let precondition = Code::FailedPrecondition;
+        let check = |reason| check_reason(true, precondition, Some("failed"), reason);
+        assert_eq!(check("CHANGED_SINCE"), "refused");
+        assert_eq!(check("REQUEST_ID_EXPIRED"), "failed");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What the checkers of one run found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -24,6 +24,8 @@ pub struct Findings {
     pub violations: u64,
     /// Registers whose histories are not linearizable, or could not be decided.
     pub illegal: BTreeSet<u64>,
+    /// What else a workload counted, by name.
+    pub counts: BTreeMap<&'static str, u64>,
     /// The first of all these, in words.
     pub texts: Vec<String>,
 }

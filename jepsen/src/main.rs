@@ -32,7 +32,8 @@ enum Verb {
     /// Runs a workload under faults. The last line is one JSON object; exit code 0 means valid.
     #[command(after_help = "Examples:\n  \
         memorygate-jepsen run --workload set --nemesis kill-one,pause --time 60\n  \
-        memorygate-jepsen run --workload register --nemesis mix --time 600 --nodes 5 --seed 7")]
+        memorygate-jepsen run --workload register --nemesis mix --time 600 --nodes 5 --seed 7\n  \
+        memorygate-jepsen run --workload consolidation --nemesis kill-one,leader-alone --time 60")]
     Run(Options),
     /// Checks that the harness catches bugs that a server has on purpose.
     #[command(after_help = "Example:\n  \

@@ -66,7 +66,9 @@ fn markdown(verdict: &Verdict, strikes: &[Strike]) -> String {
         ),
         ("second judge", verdict.second_judge.clone()),
     ];
-    for (name, value) in rows {
+    let counts = verdict.counts.iter();
+    let counts = counts.map(|(name, count)| (*name, count.to_string()));
+    for (name, value) in rows.into_iter().chain(counts) {
         line(format!("| {name} | {value} |"));
     }
     if !verdict.reasons.is_empty() {

@@ -36,7 +36,12 @@ use crate::{
     nemesis::Nemesis,
     report::{self, timeline::Timeline},
     workload::{
-        Worker, Workload, feedback::Feedback, register::Register, session::Sessions, set::Set,
+        Worker, Workload,
+        consolidation::{self, Consolidation},
+        feedback::Feedback,
+        register::Register,
+        session::Sessions,
+        set::Set,
     },
 };
 
@@ -62,6 +67,7 @@ pub enum Load {
     Register,
     Session,
     Feedback,
+    Consolidation,
 }
 
 impl Load {
@@ -75,6 +81,15 @@ impl Load {
             Self::Register => "register",
             Self::Session => "session",
             Self::Feedback => "feedback",
+            Self::Consolidation => "consolidation",
+        }
+    }
+
+    /// What its servers are told beside what all are.
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Set | Self::Register | Self::Session | Self::Feedback => &[],
+            Self::Consolidation => consolidation::SERVER_SETTINGS,
         }
     }
 
@@ -85,6 +100,9 @@ impl Load {
             Self::Register => "compare-and-set and linearizable reads: one history for all",
             Self::Session => "reads with the position of the last write: own writes, never back",
             Self::Feedback => "feedback repeated until its outcome is known: each counted once",
+            Self::Consolidation => {
+                "lessons merged, faded and undone meanwhile: each epoch once, nothing lost or half-done"
+            }
         }
     }
 }
@@ -172,6 +190,8 @@ pub struct Verdict {
     pub lost: u64,
     pub phantom: u64,
     pub violations: u64,
+    /// What else the workload counted.
+    pub counts: BTreeMap<&'static str, u64>,
     /// Faults that took effect.
     pub faults: u64,
     pub faults_by_kind: BTreeMap<String, u64>,
@@ -202,6 +222,9 @@ pub async fn run(options: &Options) -> anyhow::Result<Verdict> {
         }
         Load::Session => Box::pin(Run::prepare(options)?.drive(Sessions::default())).await,
         Load::Feedback => Box::pin(Run::prepare(options)?.drive(Feedback::default())).await,
+        Load::Consolidation => {
+            Box::pin(Run::prepare(options)?.drive(Consolidation::default())).await
+        }
     }
 }
 
@@ -290,7 +313,12 @@ impl<'a> Run<'a> {
             let (name, value) = pair.split_once('=').context("expected NAME=VALUE")?;
             Ok((name.to_owned(), value.to_owned()))
         });
-        let mut settings: Vec<String> = SERVER_SETTINGS.iter().map(|s| (*s).to_owned()).collect();
+        let of_load = options.workload.settings();
+        let mut settings: Vec<String> = SERVER_SETTINGS
+            .iter()
+            .chain(of_load)
+            .map(|s| (*s).to_owned())
+            .collect();
         settings.extend(options.set.iter().cloned());
         let cluster = cluster::Settings {
             nodes: options.nodes,
@@ -382,6 +410,9 @@ impl<'a> Run<'a> {
             let finals = Workers::one_for_each_node(options, &callers, &recorder);
             for mut worker in finals {
                 workload.finish(&mut worker).await;
+            }
+            if W::WRITES_IN_THE_END {
+                self.compare_states(cluster, &mut violations).await;
             }
         }
         cluster.notice_exits()?;
@@ -512,6 +543,7 @@ impl<'a> Run<'a> {
             lost: findings.lost,
             phantom: findings.phantom,
             violations: findings.violations,
+            counts: findings.counts.clone(),
             faults: faults_by_kind.values().sum(),
             faults_by_kind,
             recovered: false,

@@ -32,7 +32,7 @@ pub struct Settings {
     /// Minutes under load for each workload, all its runs together.
     #[arg(long, default_value_t = 10, value_name = "M")]
     pub minutes: u64,
-    /// These workloads alone.
+    /// These workloads alone; all of them if none is named.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,...")]
     pub workload: Vec<Load>,
     #[arg(long, default_value_t = 1, value_name = "N")]

@@ -3,6 +3,7 @@
 //! Each worker is a client of one node at a time that does one thing after another; each operation
 //! is one attempt at one node.
 
+pub mod consolidation;
 pub mod feedback;
 pub mod register;
 pub mod session;
@@ -28,6 +29,9 @@ const PROCESSES_APART: u64 = 1_000;
 /// Everything that one workload decides.
 pub trait Workload: Send + Sync + 'static {
     type Call: Call;
+
+    /// Whether [`Self::finish`] writes, so that replicas are compared once more after it.
+    const WRITES_IN_THE_END: bool = false;
 
     /// The namespace that it writes to.
     fn namespace(&self) -> &'static str;

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
 mod checkers;
+mod consolidation;
 mod proxy;
 mod runs;

@@ -113,6 +113,13 @@ async fn feedback_counts_once_when_everybody_is_killed() {
     check("--workload feedback --nemesis kill-all --time 8 --hold 2 --network loopback").await;
 }
 
+#[tokio::test]
+async fn consolidation_neither_loses_nor_repeats_when_its_leader_is_killed_or_alone() {
+    let verdict =
+        check("--workload consolidation --nemesis kill-one,leader-alone --time 12 --hold 3").await;
+    assert!(verdict.counts["merges"] > 0 && verdict.counts["undone"] > 0);
+}
+
 /// Two programs whose formats differ: what is written before, between and after is all there.
 #[tokio::test]
 async fn nodes_are_replaced_one_by_one_by_a_newer_program_and_there_is_no_way_back() {
