@@ -79,7 +79,10 @@ impl MemoryEnabledAgent {
         check(task)?;
         let cases = self.cases(task).await?;
         let known = self.known(task).await?;
-        let evidence = Evidence::new(cases.results, known);
+        let mut evidence = Evidence::new(cases.results, known);
+        if task.open {
+            evidence.open();
+        }
         let decision = self.executor.execute(task, &evidence).await?;
         Ok(Performed { decision, evidence })
     }

@@ -50,6 +50,22 @@ impl Evidence {
             known,
         }
     }
+
+    /// Adds what was done in past cases to the actions that are known: nobody described them, so only
+    /// the cases speak for them.
+    pub(crate) fn open(&mut self) {
+        if self.known.is_empty() {
+            return;
+        }
+        for case in &self.cases {
+            if self.known.iter().all(|known| known.action != case.action) {
+                self.known.push(Known {
+                    action: case.action.clone(),
+                    similarity: 0.0,
+                });
+            }
+        }
+    }
 }
 
 impl Case {
@@ -57,7 +73,12 @@ impl Case {
     pub fn of(recalled: &Recalled) -> Option<Self> {
         let memory = &recalled.memory;
         let parts = &recalled.parts;
-        let similarity = LATE.mul_add(parts.raw_late, DENSE * parts.raw_dense);
+        // A memory whose vector its writer gave has no token states, and neither has a store without
+        // a model.
+        let similarity = match parts.raw_late {
+            0.0 => parts.raw_dense,
+            late => LATE.mul_add(late, DENSE * parts.raw_dense),
+        };
         Some(Self {
             key: memory.key,
             action: memory.metadata.get(ACTION_METADATA)?.clone(),

@@ -16,15 +16,18 @@
 
 pub mod agent;
 pub mod case_based;
+pub mod cited;
 pub mod decision;
 pub mod evidence;
 pub mod executor;
 pub mod outcome;
 pub mod task;
+pub mod troubleshoot;
 
 pub use crate::{
     agent::{Concluded, MemoryEnabledAgent, Performed},
     case_based::CaseBased,
+    cited::Cited,
     decision::{Decision, Proposal},
     evidence::{Case, Evidence, Known},
     executor::Executor,

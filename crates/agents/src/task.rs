@@ -23,6 +23,8 @@ pub struct Task {
     pub context: LearningContext,
     /// What may be chosen. Empty: whatever was done in past cases.
     pub actions: Vec<Action>,
+    /// What past cases did may be chosen beside the actions that are named.
+    pub open: bool,
     /// When it came up; now if unset.
     pub at: Option<TimeMs>,
 }
@@ -46,6 +48,13 @@ impl Task {
     #[must_use]
     pub fn action(mut self, action: Action) -> Self {
         self.actions.push(action);
+        self
+    }
+
+    /// See [`Task::open`].
+    #[must_use]
+    pub fn open(mut self) -> Self {
+        self.open = true;
         self
     }
 
