@@ -205,7 +205,8 @@ fn interaction(
 ) -> Result<Interaction, Error> {
     let chosen = best.map(|proposal| proposal.action.as_str());
     let right = outcome.right_action.as_deref();
-    let action = right.or(chosen).ok_or(Error::NothingToLearn)?;
+    let done = outcome.done.as_deref().or(chosen);
+    let action = right.or(done).ok_or(Error::NothingToLearn)?;
     let verdict = match right {
         Some(_) => Verdict::Success,
         None => outcome.verdict,
@@ -223,12 +224,13 @@ fn interaction(
     if let Some(chosen) = chosen.filter(|chosen| *chosen != action) {
         interaction = interaction.metadata(INSTEAD_OF_METADATA, chosen);
     }
-    let score = match (right, outcome.verdict) {
-        (None, Verdict::Open) => None,
-        (None, Verdict::Success) => Some(HELPED),
-        (None, Verdict::Failure) => Some(MISLED),
-        (Some(right), _) if chosen == Some(right) => Some(HELPED),
-        (Some(_), _) => Some(MISLED),
+    let score = match verdict {
+        Verdict::Success if chosen == Some(action) => Some(HELPED),
+        // Something else was right.
+        Verdict::Success => Some(MISLED),
+        Verdict::Failure if chosen == Some(action) => Some(MISLED),
+        // What was proposed was not tried.
+        Verdict::Failure | Verdict::Open => None,
     };
     if let (Some(best), Some(score)) = (best, score) {
         interaction.used = best.evidence.iter().map(|key| (*key, score)).collect();

@@ -8,7 +8,9 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was seen, in a sentence; may be empty.
     pub observed: String,
-    /// What would have been right, or was done instead, if anybody knows.
+    /// What was done; the likeliest proposal if unset.
+    pub done: Option<String>,
+    /// What would have been right, if anybody knows.
     pub right_action: Option<String>,
 }
 
@@ -17,6 +19,7 @@ impl Outcome {
         Self {
             verdict: Verdict::Success,
             observed: observed.into(),
+            done: None,
             right_action: None,
         }
     }
@@ -26,6 +29,13 @@ impl Outcome {
             verdict: Verdict::Failure,
             ..Self::succeeded(observed)
         }
+    }
+
+    /// This was done, whatever was proposed.
+    #[must_use]
+    pub fn by(mut self, action: impl Into<String>) -> Self {
+        self.done = Some(action.into());
+        self
     }
 
     /// Another action was right: that it is, is learned as a success of that one.

@@ -10,8 +10,8 @@ use memorygate_client::{
 };
 
 use crate::{
-    alarm, cluster, completions, conflicts, consolidate, drain, export, feedback, forget, get,
-    history, import, leader, learn, link, list, mcp, member, recall, restore, snapshot, stats,
+    agent, alarm, cluster, completions, conflicts, consolidate, drain, export, feedback, forget,
+    get, history, import, leader, learn, link, list, mcp, member, recall, restore, snapshot, stats,
     update,
 };
 
@@ -68,6 +68,7 @@ pub(crate) enum Verb {
     Drain(drain::Args),
     Alarm(alarm::Args),
     Snapshot(snapshot::Args),
+    Agent(agent::Args),
     Mcp(mcp::Args),
     Completions(completions::Args),
 }

@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
+mod agent;
 mod alarm;
 mod args;
 mod cluster;
@@ -91,6 +92,7 @@ async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
         Verb::Drain(verb) => drain::run(verb, global, output).await,
         Verb::Alarm(verb) => alarm::run(verb, global, output).await,
         Verb::Snapshot(verb) => Box::pin(snapshot::run(verb, global, output)).await,
+        Verb::Agent(verb) => Box::pin(agent::run(verb, global, output)).await,
         Verb::Mcp(verb) => Box::pin(mcp::run(verb, global, output)).await,
         Verb::Completions(verb) => completions::run(verb, output),
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
+mod agent;
 mod basics;
 mod cluster;
 mod consolidation;

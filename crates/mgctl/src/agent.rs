@@ -1,0 +1,39 @@
+//! `mgctl agent`: agents that do operations work with what was learned before.
+
+mod deciding;
+mod input;
+mod outcome;
+mod show;
+mod troubleshoot;
+
+use clap::Subcommand;
+
+use crate::{args::Global, output::Output};
+
+const EXAMPLES: &str = "\
+Each agent recalls similar cases and their outcomes, decides by them, and says when it does not know. Run it again on
+the same input with --outcome to teach it what came of it: the next similar case will cite it.
+
+Examples:
+  kubectl describe pod checkout-6d5f | mgctl agent troubleshoot -
+  mgctl agent troubleshoot pod.txt --logs pod.log
+  mgctl agent troubleshoot pod.txt --outcome success --action raise-memory-limit --observed \"quiet since\"";
+
+/// Let an agent do operations work with what was learned before
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Troubleshoot(troubleshoot::Args),
+}
+
+pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
+    match args.verb {
+        Verb::Troubleshoot(verb) => Box::pin(troubleshoot::run(verb, global, output)).await,
+    }
+}
