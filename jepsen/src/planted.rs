@@ -1,7 +1,7 @@
 //! The harness must be able to fail: a server with a bug on purpose is put under the faults that make
 //! the bug show, and must be found out; the same server without it must not.
 //!
-//! The bugs are in `crates/raft/src/planted.rs`, behind the feature `planted-bugs`.
+//! The bugs are in `crates/raft/src/planted.rs` and in the core's, behind the feature `planted-bugs`.
 
 use std::path::PathBuf;
 
@@ -49,6 +49,11 @@ pub const BUGS: &[Bug] = &[
         name: "kept-identity",
         about: "a node that lost its disk comes back under its old id",
         arguments: "--workload set --nemesis amnesia --time 40 --hold 6",
+    },
+    Bug {
+        name: "stale-plan",
+        about: "steps of consolidation are done whatever has changed since they were planned",
+        arguments: "--workload consolidation --nemesis kill-one,leader-alone --time 20 --hold 4",
     },
 ];
 

@@ -21,6 +21,8 @@ pub mod key;
 pub mod limits;
 pub mod memory;
 pub mod name;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod rank;
 pub mod request;
 pub mod scope;

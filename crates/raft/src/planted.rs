@@ -31,6 +31,8 @@ pub(crate) enum Bug {
     LocalClock,
     /// A node that lost its disk comes back under its old id.
     KeptIdentity,
+    /// Steps of a plan are done whatever has changed since; see the core's `planted.rs`.
+    StalePlan,
 }
 
 impl Bug {
@@ -42,6 +44,9 @@ impl Bug {
                 bug.is_some(),
                 "{VARIABLE} is {name:?}, which is no bug's name"
             );
+            if bug == Some(Bug::StalePlan) {
+                memorygate_core::planted::apply_stale_plans();
+            }
             bug
         });
         *CHOSEN == Some(self)
@@ -54,6 +59,7 @@ impl Bug {
             "local-dedup" => Some(Self::LocalDedup),
             "local-clock" => Some(Self::LocalClock),
             "kept-identity" => Some(Self::KeptIdentity),
+            "stale-plan" => Some(Self::StalePlan),
             _ => None,
         }
     }
