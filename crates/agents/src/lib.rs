@@ -20,6 +20,7 @@ pub mod cited;
 pub mod decision;
 pub mod evidence;
 pub mod executor;
+pub mod incident;
 pub mod outcome;
 pub mod task;
 pub mod troubleshoot;
