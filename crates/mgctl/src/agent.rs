@@ -1,6 +1,7 @@
 //! `mgctl agent`: agents that do operations work with what was learned before.
 
 mod deciding;
+mod incident;
 mod input;
 mod outcome;
 mod show;
@@ -17,6 +18,7 @@ the same input with --outcome to teach it what came of it: the next similar case
 Examples:
   kubectl describe pod checkout-6d5f | mgctl agent troubleshoot -
   mgctl agent troubleshoot pod.txt --logs pod.log
+  mgctl agent incident alerts.json --handover
   mgctl agent troubleshoot pod.txt --outcome success --action raise-memory-limit --observed \"quiet since\"";
 
 /// Let an agent do operations work with what was learned before
@@ -30,10 +32,12 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Verb {
     Troubleshoot(troubleshoot::Args),
+    Incident(incident::Args),
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     match args.verb {
+        Verb::Incident(verb) => Box::pin(incident::run(verb, global, output)).await,
         Verb::Troubleshoot(verb) => Box::pin(troubleshoot::run(verb, global, output)).await,
     }
 }

@@ -39,7 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (FAKE, &[CORE, PROTO, CLIENT]),
     (AGENTS, &[CLIENT, FEEDS]),
     (MCP, &[CLIENT, FAKE]),
-    (MGCTL, &[CORE, PROTO, CLIENT, AGENTS, MCP, FAKE]),
+    (MGCTL, &[CORE, PROTO, FEEDS, CLIENT, AGENTS, MCP, FAKE]),
     // The index for its embedder alone, which `embed` measures beside onnxruntime, without a server.
     (BENCH, &[CORE, PROTO, INDEX, CLIENT, AGENTS]),
     (JEPSEN, &[CORE, PROTO, RAFT, INDEX, NODE, CLIENT, BENCH]),

@@ -75,3 +75,76 @@ async fn what_cannot_be_read_is_refused_with_what_to_do() {
     let (code, _) = refused(&[EVENTS, "--action", "x"], "").await;
     assert_eq!(code, 2, "an action without an outcome is nothing");
 }
+
+const CHECKOUT_DOWN: &str = "../../examples/agents/incident/checkout-down.json";
+const PAYMENTS_DOWN: &str = "../../examples/agents/incident/payments-down.json";
+
+#[tokio::test]
+async fn a_second_incident_is_planned_by_how_the_first_one_ended() {
+    let mgctl = Mgctl::start().await;
+    let before = mgctl.ok(&["agent", "incident", CHECKOUT_DOWN]).await;
+    assert!(
+        before.starts_with("HighErrorRate on checkout and 1 more\nfiring, "),
+        "{before}"
+    );
+    let learn = [
+        "--outcome",
+        "success",
+        "--action",
+        "raise-pool-size",
+        "--observed",
+        "errors gone",
+    ];
+    let mut all = vec!["agent", "incident", CHECKOUT_DOWN];
+    all.extend(learn);
+    let learned = mgctl.ok(&all).await;
+    assert!(
+        learned.starts_with("learned what came of raise-pool-size: "),
+        "{learned}"
+    );
+
+    // The store of the tests knows words alone: the same alerts are the most similar ones.
+    let document = mgctl.json(&["agent", "incident", CHECKOUT_DOWN]).await;
+    assert_eq!(document["similar"][0]["worked"], true);
+    let plan = document["plan"].as_array().unwrap();
+    let raise = plan
+        .iter()
+        .find(|step| step["action"] == "raise-pool-size")
+        .unwrap();
+    assert!(
+        raise["cases"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("errors gone")
+    );
+    let notes = mgctl
+        .ok(&["agent", "incident", CHECKOUT_DOWN, "--handover"])
+        .await;
+    assert!(
+        notes.starts_with("# HighErrorRate on checkout and 1 more\n"),
+        "{notes}"
+    );
+    assert!(notes.contains("| Result: success: errors gone"), "{notes}");
+}
+
+#[tokio::test]
+async fn the_troubleshooter_is_asked_about_a_workload_of_an_incident() {
+    let mgctl = Mgctl::start().await;
+    let document = mgctl
+        .json(&["agent", "incident", PAYMENTS_DOWN, "--describe", POD])
+        .await;
+    let plan = document["plan"].as_array().unwrap();
+    let says = |step: &&serde_json::Value| {
+        let what = step["what"].as_str().unwrap();
+        what.ends_with(", says troubleshooting")
+    };
+    assert!(plan.iter().any(|step| says(&step)), "{document}");
+    let ran = mgctl.run_with(&["agent", "incident", "-"], "{}").await;
+    let (_, message) = ran.failed();
+    assert!(message.contains("read -: "), "{message}");
+    let empty = r#"{"version":"4","groupKey":"g","status":"firing","alerts":[]}"#;
+    let ran = mgctl.run_with(&["agent", "incident", "-"], empty).await;
+    let (code, message) = ran.failed();
+    assert_eq!(code, 2);
+    assert!(message.contains("no alert in it"), "{message}");
+}
