@@ -3,7 +3,7 @@
 //! For each action the probability that it works here is a posterior mean:
 //!
 //! ```text
-//!              Σ s² of the similar cases in which it worked + prior
+//!                Σ s² of the similar cases in which it worked + trust × prior
 //! p(action) = ──────────────────────────────────────────────────────────────────────────────────
 //!              Σ s² of all similar successes + Σ s² of its own failures + 1
 //! ```
@@ -11,9 +11,13 @@
 //! A case counts by the square of its similarity s, as in distance-weighted nearest neighbours (Dudani,
 //! "The Distance-Weighted k-Nearest-Neighbor Rule", 1976). That another action worked in a case says
 //! that this one was not what was needed there; that another one failed says nothing of this one. The
-//! prior is worth one case: a softmax over the cosines of the task and the actions' descriptions, so
-//! that an agent without experience begins with the action that sounds right, and goes to the next one
-//! as each fails.
+//! prior is worth one case: a softmax over the cosines of the task and the actions' descriptions.
+//!
+//! How far the prior is trusted differs. The confidence that is told trusts a fifth of it: in three streams of
+//! tasks what sounds right was right for 10 to 26 % of them (the bench `stream`). The order in which actions
+//! are proposed trusts all of it, since what was never tried is never learned: an agent without experience
+//! begins with the action that sounds right, and goes to the next one as each fails (optimism in the face of
+//! uncertainty: Lai and Robbins, "Asymptotically Efficient Adaptive Allocation Rules", 1985).
 
 use std::collections::BTreeMap;
 
@@ -33,6 +37,8 @@ const SUCCESSES_MAX: usize = 10;
 const FAILURES_MAX: usize = 20;
 /// Cases that the prior is worth.
 const PRIOR_CASES: f32 = 1.0;
+/// The share of the prior that a confidence trusts; the rest says that it is none of the actions.
+const DESCRIPTION_TRUST: f32 = 0.2;
 /// Two descriptions whose cosines differ by this much differ by the factor e in the prior.
 const PRIOR_TEMPERATURE: f32 = 0.1;
 /// Evidence that a proposal names.
@@ -91,7 +97,7 @@ impl Executor for CaseBased {
     }
 }
 
-/// Every action with its posterior, the likeliest first.
+/// Every action with its posterior, in the order in which to try them.
 fn weigh(cases: &[Case], known: &[Known]) -> Vec<Proposal> {
     let mut weighed: Vec<&Case> = most_similar(cases, true, SUCCESSES_MAX);
     weighed.extend(most_similar(cases, false, FAILURES_MAX));
@@ -101,24 +107,29 @@ fn weigh(cases: &[Case], known: &[Known]) -> Vec<Proposal> {
     });
     let prior = prior(known, &weighed);
     let successes: f32 = weighed.iter().filter(|c| c.worked).map(|c| weight(c)).sum();
-    let mut proposals: Vec<Proposal> = prior
+    let mut proposals: Vec<(f32, Proposal)> = prior
         .into_iter()
         .map(|(action, prior)| {
             let own = || weighed.iter().filter(|case| case.action == action);
             let worked: f32 = own().filter(|c| c.worked).map(|c| weight(c)).sum();
             let failed: f32 = own().filter(|c| !c.worked).map(|c| weight(c)).sum();
-            Proposal {
-                confidence: (worked + PRIOR_CASES * prior) / (successes + failed + PRIOR_CASES),
+            let posterior = |trust: f32| {
+                (worked + PRIOR_CASES * trust * prior) / (successes + failed + PRIOR_CASES)
+            };
+            let proposal = Proposal {
+                confidence: posterior(DESCRIPTION_TRUST),
                 evidence: own().map(|case| case.key).take(EVIDENCE_MAX).collect(),
                 action: action.to_owned(),
-            }
+            };
+            (posterior(1.0), proposal)
         })
         .collect();
-    proposals.sort_by(|a, b| {
-        let by_confidence = b.confidence.total_cmp(&a.confidence);
-        by_confidence.then_with(|| a.action.cmp(&b.action))
-    });
     proposals
+        .sort_by(|(a, of_a), (b, of_b)| b.total_cmp(a).then_with(|| of_a.action.cmp(&of_b.action)));
+    proposals
+        .into_iter()
+        .map(|(_, proposal)| proposal)
+        .collect()
 }
 
 fn weight(case: &Case) -> f32 {

@@ -4,7 +4,8 @@ use memorygate_client::Key;
 
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Decision {
-    /// The likeliest first; ties in the order of names.
+    /// In the order in which to try them: one that was never tried may come before one that is known to be
+    /// poor.
     pub proposals: Vec<Proposal>,
     /// True if nothing that is known speaks for the first one clearly enough: ask a person, and tell
     /// the agent what came of it.
@@ -28,7 +29,7 @@ impl Decision {
         self.best().filter(|_| !self.abstained)
     }
 
-    /// The likeliest action, even where the agent does not know.
+    /// The action to try first, even where the agent does not know.
     pub fn best(&self) -> Option<&Proposal> {
         self.proposals.first()
     }

@@ -72,24 +72,29 @@ impl Case {
     /// `None` for a memory that is no case: it names no action, or not what came of it.
     pub fn of(recalled: &Recalled) -> Option<Self> {
         let memory = &recalled.memory;
-        let parts = &recalled.parts;
-        // A memory whose vector its writer gave has no token states, and neither has a store without
-        // a model.
-        let similarity = match parts.raw_late {
-            0.0 => parts.raw_dense,
-            late => LATE.mul_add(late, DENSE * parts.raw_dense),
-        };
         Some(Self {
             key: memory.key,
             action: memory.metadata.get(ACTION_METADATA)?.clone(),
             worked: worked(memory)?,
-            similarity: if similarity.is_finite() {
-                similarity.clamp(0.0, 1.0)
-            } else {
-                0.0
-            },
+            similarity: similarity(recalled),
             occurrences: memory.occurrences,
         })
+    }
+}
+
+/// Of a memory and the task that it was recalled for, 0 to 1.
+pub(crate) fn similarity(recalled: &Recalled) -> f32 {
+    let parts = &recalled.parts;
+    // A memory whose vector its writer gave has no token states, and neither has a store without a
+    // model.
+    let similarity = match parts.raw_late {
+        0.0 => parts.raw_dense,
+        late => LATE.mul_add(late, DENSE * parts.raw_dense),
+    };
+    if similarity.is_finite() {
+        similarity.clamp(0.0, 1.0)
+    } else {
+        0.0
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Incident {
     pub alerts: Vec<Told>,
     /// Incidents like this one, and how they went; the most similar first.
     pub similar: Vec<Cited>,
+    /// What else was learned about such a thing.
+    pub related: Vec<Cited>,
     pub contributions: Vec<Contribution>,
     /// In the order in which to do it.
     pub plan: Vec<Step>,
@@ -141,6 +143,7 @@ pub async fn coordinate(
         started_at,
         alerts: ordered.iter().map(|alert| told(alert)).collect(),
         similar: Cited::of(&performed.evidence, &similar[..similar.len().min(5)]),
+        related: Cited::related(&performed.evidence),
         plan: plan::plan(&performed, &contributions, known),
         contributions,
         known,

@@ -43,6 +43,8 @@ pub struct Diagnosis {
     pub symptoms: Vec<Symptom>,
     /// The likeliest first.
     pub causes: Vec<Suspect>,
+    /// What else was learned about such a thing, though not as a case with an outcome.
+    pub related: Vec<Cited>,
     /// Whether the first is likely enough to act on; if not, look closer before you do.
     pub known: bool,
     pub explanation: String,
@@ -111,6 +113,7 @@ pub async fn diagnose(
         subject: symptoms.subject.clone(),
         symptoms: symptoms.gravest(),
         causes,
+        related: Cited::related(&performed.evidence),
         known: !performed.decision.abstained,
         explanation: performed.decision.explanation.clone(),
         performed,

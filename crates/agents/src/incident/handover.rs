@@ -47,7 +47,7 @@ pub fn handover(incident: &Incident, now: TimeMs) -> String {
     }
     line(format_args!("\n## Known\n"));
     line(format_args!("{}.", clean(&incident.explanation)));
-    for cited in &incident.similar {
+    for cited in incident.similar.iter().chain(&incident.related) {
         line(format_args!("\n{}", quoted(cited, now)));
     }
     line(format_args!("\n## Next\n"));
@@ -61,7 +61,11 @@ pub fn handover(incident: &Incident, now: TimeMs) -> String {
 }
 
 fn quoted(cited: &Cited, now: TimeMs) -> String {
-    let worked = if cited.worked { "worked" } else { "failed" };
+    let worked = match cited.worked {
+        Some(true) => "worked",
+        Some(false) => "failed",
+        None => "related",
+    };
     let age = time::relative(cited.at, now);
     format!(
         "{worked}, {age}, key {}:\n{}",

@@ -120,7 +120,7 @@ async fn what_another_agent_learned_is_asked_for() {
     assert_eq!(contribution.agent, "troubleshooting");
     assert_eq!(contribution.action, "close-idle-connections");
     let step = |step: &&Step| step.action.as_deref() == Some("close-idle-connections");
-    assert!(incident.plan.iter().find(step).unwrap().cases[0].worked);
+    assert!(incident.plan.iter().find(step).unwrap().cases[0].worked == Some(true));
 
     // One that was given inputs of its own speaks for itself.
     let own = Contribution {

@@ -163,7 +163,10 @@ async fn a_second_similar_case_cites_the_first_and_its_outcome() {
         .iter()
         .find(|cause| cause.action == "bound-session-cache")
         .unwrap();
-    assert!(cited.cases[0].worked && cited.cases[0].text.contains("quiet for three nights"));
+    assert!(
+        cited.cases[0].worked == Some(true)
+            && cited.cases[0].text.contains("quiet for three nights")
+    );
     assert_eq!(cited.cases[0].agent.as_deref(), Some("troubleshooter"));
     assert_eq!(cited.steps, ["do what was done in the cases below"]);
 }

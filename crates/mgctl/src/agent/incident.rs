@@ -68,6 +68,7 @@ struct IncidentRecord {
     known: bool,
     explanation: String,
     similar: Vec<CitedRecord>,
+    related: Vec<CitedRecord>,
     plan: Vec<StepRecord>,
 }
 
@@ -198,6 +199,7 @@ fn show(incident: &Incident, output: &Output) -> anyhow::Result<()> {
         }
         show::cases(&step.cases, "   ", output)?;
     }
+    show::related(&incident.related, output)?;
     output.line("")?;
     output.line(
         "Tell it what ended it: the same command with --outcome success|failure --action NAME",
@@ -226,6 +228,7 @@ fn record(incident: &Incident) -> IncidentRecord {
         known: incident.known,
         explanation: incident.explanation.clone(),
         similar: incident.similar.iter().map(CitedRecord::of).collect(),
+        related: incident.related.iter().map(CitedRecord::of).collect(),
         plan: incident
             .plan
             .iter()

@@ -12,7 +12,8 @@ const CASES_SHOWN: usize = 3;
 #[derive(Serialize)]
 pub(super) struct CitedRecord {
     key: String,
-    worked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worked: Option<bool>,
     similarity: f32,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +39,11 @@ impl CitedRecord {
 /// `worked · 3 days ago · by ada · 4cd1…` and what the case says, which is quoted: it may say anything.
 pub(super) fn cases(cases: &[Cited], indent: &str, output: &Output) -> std::io::Result<()> {
     for cited in cases.iter().take(CASES_SHOWN) {
-        let worked = if cited.worked { "worked" } else { "failed" };
+        let worked = match cited.worked {
+            Some(true) => "worked",
+            Some(false) => "failed",
+            None => "learned",
+        };
         let age = time::relative(cited.at, output.now);
         let by = cited
             .agent
@@ -64,6 +69,16 @@ pub(super) fn cases(cases: &[Cited], indent: &str, output: &Output) -> std::io::
         ))?;
     }
     Ok(())
+}
+
+/// What else was learned, if anything was.
+pub(super) fn related(cited: &[Cited], output: &Output) -> std::io::Result<()> {
+    if cited.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    output.line(&output.style.bold("Related memories"))?;
+    cases(cited, "   ", output)
 }
 
 /// A sentence, wrapped behind an indent.

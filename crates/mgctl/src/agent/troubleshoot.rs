@@ -50,6 +50,7 @@ struct DiagnosisRecord {
     explanation: String,
     symptoms: Vec<SymptomRecord>,
     causes: Vec<CauseRecord>,
+    related: Vec<CitedRecord>,
 }
 
 #[derive(Serialize)]
@@ -143,6 +144,7 @@ fn show(diagnosis: &Diagnosis, output: &Output) -> anyhow::Result<()> {
         }
         show::cases(&cause.cases, "   ", output)?;
     }
+    show::related(&diagnosis.related, output)?;
     output.line("")?;
     output.line(
         "Tell it what came of it: the same command with --outcome success|failure --action NAME",
@@ -152,6 +154,7 @@ fn show(diagnosis: &Diagnosis, output: &Output) -> anyhow::Result<()> {
 
 fn record(diagnosis: &Diagnosis) -> DiagnosisRecord {
     DiagnosisRecord {
+        related: diagnosis.related.iter().map(CitedRecord::of).collect(),
         subject: diagnosis.subject.clone(),
         known: diagnosis.known,
         explanation: diagnosis.explanation.clone(),
