@@ -22,6 +22,7 @@ pub mod evidence;
 pub mod executor;
 pub mod incident;
 pub mod outcome;
+pub mod review;
 pub mod task;
 pub mod troubleshoot;
 
