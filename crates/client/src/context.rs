@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use memorygate_core::rank::Stage;
+
 use crate::{
     experience::Experience,
     filter::Filter,
@@ -43,6 +45,9 @@ pub struct LearningContext {
     pub metadata: BTreeMap<String, String>,
     /// What may be found.
     pub filter: Filter,
+    /// Parts of the ranking that are left out: who weighs every case wants those, too, that say the same as
+    /// another (without [`Stage::Fold`]).
+    pub without: Vec<Stage>,
     /// What is found is at least this recent: the position that another agent handed over.
     pub position: Option<Position>,
 }
@@ -104,6 +109,12 @@ impl LearningContext {
     }
 
     #[must_use]
+    pub fn without(mut self, stage: Stage) -> Self {
+        self.without.push(stage);
+        self
+    }
+
+    #[must_use]
     pub fn position(mut self, position: Position) -> Self {
         self.position = Some(position);
         self
@@ -129,6 +140,7 @@ impl LearningContext {
             namespace: self.namespace.clone(),
             reader: Some(self.reader()),
             filter: self.filter.clone(),
+            without: self.without.clone(),
             freshness: self.freshness(),
             ..Recall::new(self.task.clone()).limit(limit)
         }

@@ -352,8 +352,8 @@ fn path_of_rename(text: &str) -> Result<String, String> {
 
 /// The second of two paths; both are the same but for a renamed file, which says so again.
 fn path_after(text: &str) -> Result<String, String> {
-    if text.ends_with('"') {
-        let at = text[..text.len() - 1].rfind(" \"").map_or(0, |at| at + 1);
+    if let Some(quoted) = text.strip_suffix('"') {
+        let at = quoted.rfind(" \"").map_or(0, |at| at + 1);
         return Ok(path_of(&text[at..])?.unwrap_or_default());
     }
     let same = text.match_indices(" b/").map(|(at, _)| at);
