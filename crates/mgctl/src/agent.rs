@@ -4,6 +4,7 @@ mod deciding;
 mod incident;
 mod input;
 mod outcome;
+mod review;
 mod show;
 mod troubleshoot;
 
@@ -18,6 +19,7 @@ the same input with --outcome to teach it what came of it: the next similar case
 Examples:
   kubectl describe pod checkout-6d5f | mgctl agent troubleshoot -
   mgctl agent troubleshoot pod.txt --logs pod.log
+  git diff main | mgctl agent review -
   mgctl agent incident alerts.json --handover
   mgctl agent troubleshoot pod.txt --outcome success --action raise-memory-limit --observed \"quiet since\"";
 
@@ -32,11 +34,13 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Verb {
     Troubleshoot(troubleshoot::Args),
+    Review(review::Args),
     Incident(incident::Args),
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     match args.verb {
+        Verb::Review(verb) => Box::pin(review::run(verb, global, output)).await,
         Verb::Incident(verb) => Box::pin(incident::run(verb, global, output)).await,
         Verb::Troubleshoot(verb) => Box::pin(troubleshoot::run(verb, global, output)).await,
     }

@@ -51,7 +51,7 @@ pub(super) fn failed(error: agent::Error) -> anyhow::Error {
     }
 }
 
-fn confidence(text: &str) -> Result<f32, String> {
+pub(super) fn confidence(text: &str) -> Result<f32, String> {
     text.parse::<f32>()
         .ok()
         .filter(|number| (0.0..=1.0).contains(number))

@@ -148,3 +148,71 @@ async fn the_troubleshooter_is_asked_about_a_workload_of_an_incident() {
     assert_eq!(code, 2);
     assert!(message.contains("no alert in it"), "{message}");
 }
+
+const FIRST_DIFF: &str = "../../examples/agents/review/first.diff";
+const SECOND_DIFF: &str = "../../examples/agents/review/second.diff";
+const COMMENTS: &str = "../../examples/agents/review/comments.jsonl";
+
+#[tokio::test]
+async fn a_second_diff_is_reviewed_by_the_comments_on_the_first() {
+    let mgctl = Mgctl::start().await;
+    let before = mgctl.ok(&["agent", "review", FIRST_DIFF]).await;
+    assert!(before.starts_with("nothing known"), "{before}");
+    let learned = mgctl
+        .ok(&["agent", "review", FIRST_DIFF, "--comments", COMMENTS])
+        .await;
+    assert!(learned.starts_with("learned "), "{learned}");
+    let shown = mgctl.ok(&["agent", "review", FIRST_DIFF]).await;
+    assert!(shown.contains(": error: sql-injection ("), "{shown}");
+    let annotated = mgctl
+        .ok(&["agent", "review", FIRST_DIFF, "--format", "github"])
+        .await;
+    assert!(
+        annotated.starts_with("::error file=shop/orders.py,line="),
+        "{annotated}"
+    );
+    let sarif = mgctl
+        .ok(&["agent", "review", FIRST_DIFF, "--format", "sarif"])
+        .await;
+    let sarif: serde_json::Value = serde_json::from_str(&sarif).unwrap();
+    assert_eq!(sarif["version"], "2.1.0");
+
+    let document = mgctl.json(&["agent", "review", FIRST_DIFF]).await;
+    let name = document["findings"][0]["fingerprint"].as_str().unwrap();
+    let rejected = ["--outcome", "rejected", "--finding", name];
+    let mut all = vec!["agent", "review", FIRST_DIFF];
+    all.extend(rejected);
+    assert!(mgctl.ok(&all).await.starts_with("learned "));
+    let after = mgctl.ok(&["agent", "review", FIRST_DIFF]).await;
+    assert!(after.starts_with("nothing known"), "{after}");
+}
+
+#[tokio::test]
+async fn a_diff_that_is_none_or_a_finding_that_is_not_there_is_refused() {
+    let mgctl = Mgctl::start().await;
+    let ran = mgctl.run_with(&["agent", "review", "-"], "no diff\n").await;
+    let (code, message) = ran.failed();
+    assert_eq!(code, 1, "{message}");
+    assert!(message.contains("read -: "), "{message}");
+    let args = [
+        "agent",
+        "review",
+        SECOND_DIFF,
+        "--outcome",
+        "accepted",
+        "--finding",
+        "abcdef",
+    ];
+    let ran = mgctl.run(&args).await;
+    let (code, message) = ran.failed();
+    assert_eq!(code, 2, "{message}");
+    assert!(
+        message.contains("no finding \"abcdef\" in this diff"),
+        "{message}"
+    );
+    let ran = mgctl
+        .run_with(&["agent", "review", SECOND_DIFF, "--comments", "-"], "{}\n")
+        .await;
+    let (_, message) = ran.failed();
+    assert!(message.contains("line 1"), "{message}");
+}

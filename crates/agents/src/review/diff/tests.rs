@@ -1,3 +1,5 @@
+//! Diffs as git and others write them, and what is wrong with those that are refused.
+
 use proptest::prelude::*;
 
 use super::*;
