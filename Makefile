@@ -45,7 +45,7 @@ lint: packages ## Checks format, lints, documentation and shell scripts
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --workspace --no-deps --document-private-items
 	@if command -v shellcheck >/dev/null; then \
-		echo "shellcheck .ci/run scripts examples"; shellcheck .ci/run scripts/* examples/ci/*/learn; \
+		echo "shellcheck .ci/run scripts examples"; shellcheck .ci/run scripts/* examples/ci/*/learn examples/ci/*/review; \
 	else \
 		echo "make: shellcheck is not there, so shell scripts are not checked"; \
 	fi

@@ -21,6 +21,7 @@ PAGE = [PROGRAM | {"id": number} for number in range(100)]
 
 ANSWERS = {
     "/repos/shop/billing/pulls/412/comments": PAGE + sample("github_comments.json"),
+    "/repos/shop/billing/pulls/413": (HERE / "next.diff").read_bytes(),
     PROJECT + "repository/commits/c0ffee/merge_requests": [{"iid": 9, "state": "merged"}, {"iid": 8, "state": "closed"}],
     PROJECT + "repository/commits/c0ffef/merge_requests": [],
     PROJECT + "merge_requests/9/discussions": sample("gitlab_discussions.json"),
@@ -37,12 +38,15 @@ class Api(http.server.BaseHTTPRequestHandler):
             status, answer = 401, {"message": "401 Unauthorized"}
         elif answer is None:
             status, answer = 404, {"message": "404 Not Found"}
+        elif isinstance(answer, bytes):
+            wanted = self.headers.get("Accept") == "application/vnd.github.diff"
+            status, answer = (200, answer) if wanted else (406, {"message": "expected a diff to be asked for"})
         else:
             status = 200
             page = int(query.get("page", ["1"])[0])
             size = int(query.get("per_page", ["20"])[0])
             answer = answer[(page - 1) * size : page * size]
-        body = json.dumps(answer).encode()
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
