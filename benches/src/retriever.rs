@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use memorygate_client::{Recall, Stage};
 
 /// Every stage there is.
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 12] = [
     Stage::Dense,
     Stage::Lexical,
     Stage::Neighbours,
@@ -16,7 +16,9 @@ const STAGES: [Stage; 10] = [
     Stage::Recency,
     Stage::Importance,
     Stage::Usefulness,
+    Stage::Trust,
     Stage::Fold,
+    Stage::Diversity,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

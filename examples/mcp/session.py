@@ -25,6 +25,7 @@ TOOLS = {
     "memory_feedback": (False, False, False),
     "memory_get": (True, False, True),
     "memory_list": (True, False, True),
+    "memory_share": (False, False, True),
     "memory_forget": (False, True, True),
 }
 SECONDS_MAX = 120

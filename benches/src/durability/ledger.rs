@@ -240,6 +240,7 @@ mod tests {
             last_used_at: None,
             archived: None,
             merged: BTreeSet::new(),
+            shared_by: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use memorygate_client::{
     Error as StoreError, Filter, Interaction, Key, KnowledgeStore, LearningContext, MemoryGateway,
-    RecallReply, Receipt, Verdict, interaction::VERDICT_METADATA,
+    RecallReply, Receipt, Stage, Verdict, interaction::VERDICT_METADATA,
 };
 
 use crate::{
@@ -109,6 +109,8 @@ impl MemoryEnabledAgent {
         if let (true, Some(domain)) = (context.filter.domains.is_empty(), &context.domain) {
             context.filter = context.filter.domain(domain);
         }
+        // What one agent met over and over is what it knows best.
+        let context = context.without(Stage::Diversity);
         let limit = self.executor.recall_limit();
         Ok(self.store.retrieve_context(&context, limit).await?)
     }

@@ -43,6 +43,7 @@ use crate::{
     recall::{Recall, RecallReply},
     restore::Restore,
     scope::Reader,
+    share::Share,
     stats::Stats,
     update::Update,
 };
@@ -335,6 +336,18 @@ impl Client {
         let id = self.id_or(link.target.request_id).await?;
         let request = link.to_wire(namespace, reader, id);
         self.mutate(&call::LINK, request, id).await
+    }
+
+    /// Makes a memory of a narrower scope one of a wider scope; the answer names its new key.
+    pub async fn share(&self, share: &Share) -> Result<Mutation, Error> {
+        let (namespace, reader) = self.place(&share.target);
+        check_place("share", namespace, reader, share.check())?;
+        let id = self.id_or(share.target.request_id).await?;
+        let request = share.to_wire(namespace, reader, id);
+        let reply = self.call(&call::SHARE, request, Some(id)).await?;
+        let mutation = read(&call::SHARE, Mutation::from_share(reply))?;
+        self.note(&call::SHARE, mutation.position)?;
+        Ok(mutation)
     }
 
     /// Brings a memory back from the archive.

@@ -50,6 +50,9 @@ pub async fn check_all(store: &dyn KnowledgeStore, prefix: &str) {
         .context_completes_an_experience()
         .await;
     in_namespace("scopes").scopes_do_not_leak().await;
+    in_namespace("share")
+        .sharing_widens_and_never_narrows()
+        .await;
     in_namespace("apart").namespaces_do_not_leak().await;
     in_namespace("filter").filters_hold().await;
     in_namespace("limit").limits_and_order_hold().await;
@@ -312,6 +315,75 @@ impl Check<'_> {
         let hostile = bob.clone().filter(Filter::new().agent("ada"));
         let seen = self.found(&hostile).await;
         assert_eq!(seen, [format!("{task} for everyone")].into());
+    }
+
+    async fn sharing_widens_and_never_narrows(&self) {
+        let task = "rotate the signing key by hand";
+        let ada = self.context(task).agent("ada").team("sre");
+        let eve = self.context(task).agent("eve").team("sre");
+        let bob = self.context(task).agent("bob");
+        let own = Experience::new(task, "").scope(Scope::Agent("ada".into()));
+        let own = self.learn(&ada, own).await.key;
+        let feedback = self.store.feedback(&ada, own, 1.0, "").await;
+        feedback.expect("feedback on one's own memory counts");
+        let team = || Scope::Team("sre".into());
+        for (who, context) in [("a colleague", &eve), ("bob", &bob)] {
+            let result = self.store.share(context, own, Scope::Shared).await;
+            refused(result, Kind::NotFound, who);
+        }
+        let web = self.store.share(&ada, own, Scope::Team("web".into())).await;
+        refused(web, Kind::Fix, "sharing with a team of others");
+        let agent = Scope::Agent("bob".into());
+        refused(
+            self.store.share(&ada, own, agent).await,
+            Kind::Fix,
+            "sharing with one agent",
+        );
+
+        let of_team = self.store.share(&ada, own, team()).await;
+        let of_team = of_team.expect("an agent shares with its team");
+        assert_ne!(of_team, own, "a scope is part of the key");
+        let seen = self.get(&eve, of_team).await.expect("a colleague sees it");
+        assert_eq!((seen.scope, seen.feedback.count), (team(), 1));
+        assert_eq!(seen.shared_by[0].agent.as_deref(), Some("ada"));
+        assert_eq!(
+            self.get(&eve, own).await,
+            None,
+            "the narrower one stays unseen"
+        );
+        assert_eq!(self.get(&bob, of_team).await, None);
+        let archived = self.get(&ada, own).await.expect("it is in the archive");
+        assert_eq!(archived.replaced_by(), Some(of_team));
+        let again = self.store.share(&ada, own, team()).await;
+        assert_eq!(again.expect("sharing again changes nothing"), of_team);
+
+        let all = self.store.share(&eve, of_team, Scope::Shared).await;
+        let all = all.expect("a member shares what is the team's");
+        let seen = self.get(&bob, all).await.expect("everyone sees it");
+        assert_eq!(seen.shared_by.len(), 2, "it is told who shared it");
+        let feedback = self.store.feedback(&ada, own, 1.0, "").await;
+        feedback.expect("the old key leads to the new one");
+        let seen = self.get(&bob, all).await.expect("it is there");
+        assert_eq!(seen.feedback.count, 2);
+        refused(
+            self.store.share(&ada, all, team()).await,
+            Kind::Fix,
+            "narrowing",
+        );
+        let found: Vec<Key> = self
+            .recall(&ada)
+            .await
+            .iter()
+            .map(|r| r.memory.key)
+            .collect();
+        assert_eq!(found, [all], "it is found once");
+        let forgotten = self.store.forget(&bob, all).await;
+        forgotten.expect("who sees a memory may forget it");
+        assert_eq!(
+            self.get(&ada, own).await,
+            None,
+            "it is one lesson, forgotten as one"
+        );
     }
 
     async fn namespaces_do_not_leak(&self) {

@@ -8,6 +8,7 @@ mod epochs;
 mod plan;
 mod policy;
 mod run;
+mod trust;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use memorygate_core::{limits::PAGE_MAX, name::Namespace};
@@ -19,6 +20,7 @@ pub use self::{
     plan::{Plan, PlannedStep, StepMemory},
     policy::{Policy, SetPolicy, Status},
     run::Progress,
+    trust::{AgentTrust, ListTrust, SetTrust, TrustPage},
 };
 use crate::{
     client::{Client, call, read},
@@ -214,6 +216,29 @@ impl Consolidation {
         let id = self.client.id_or(resolve.request_id).await?;
         let request = resolve.to_wire(namespace, id);
         self.client.mutate(method, request, id).await
+    }
+
+    /// One page of the agents of whom something is known: what others found of their memories, and an
+    /// operator's word.
+    pub async fn trust_page(&self, list: &ListTrust) -> Result<TrustPage, Error> {
+        let method = &call::LIST_TRUST;
+        let request = list.to_wire(self.check(method.name, list.check().0)?);
+        let reply = self.client.call(method, request, None).await?;
+        let page = read(method, TrustPage::from_wire(reply))?;
+        self.client.note(method, page.position)?;
+        Ok(page)
+    }
+
+    /// Says how far an agent is trusted, or takes that back. It weighs in every recall of the namespace.
+    pub async fn set_trust(&self, set: &SetTrust) -> Result<Position, Error> {
+        let method = &call::SET_TRUST;
+        let namespace = self.check(method.name, set.check().0)?;
+        let id = self.client.id_or(set.request_id).await?;
+        let request = set.to_wire(namespace, id);
+        let reply: v1::SetTrustResponse = self.client.call(method, request, Some(id)).await?;
+        let position = read(method, Position::from_wire(reply.position))?;
+        self.client.note(method, position)?;
+        Ok(position)
     }
 
     /// The namespace, checked together with what was found wrong already.

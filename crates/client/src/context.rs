@@ -46,7 +46,7 @@ pub struct LearningContext {
     /// What may be found.
     pub filter: Filter,
     /// Parts of the ranking that are left out: who weighs every case wants those, too, that say the same as
-    /// another (without [`Stage::Fold`]).
+    /// another (without [`Stage::Fold`]), or that one agent met over and over (without [`Stage::Diversity`]).
     pub without: Vec<Stage>,
     /// What is found is at least this recent: the position that another agent handed over.
     pub position: Option<Position>,

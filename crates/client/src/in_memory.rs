@@ -30,6 +30,7 @@ use memorygate_core::{
     name::{Name, Namespace},
     request::RequestId,
     scope as core_scope,
+    shown::Shown,
     state::{self, NamespaceInfo, Read, ReadError, RowKey, StateDigest, Transaction},
     time::{DAY_MS, TimeMs},
 };
@@ -51,9 +52,10 @@ use crate::{
     position::Position,
     recall::{Recall, RecallReply},
     restore::Restore,
-    scope::Reader,
+    scope::{Reader, Scope},
+    share::Share,
     stats::{NamespaceStats, Stats},
-    store::{KnowledgeStore, batch},
+    store::{self, KnowledgeStore, batch},
     time,
     update::Update,
 };
@@ -186,10 +188,20 @@ impl InMemoryStore {
         recall.check(namespace, &reader)?;
         let state = self.lock();
         self.check_freshness(&state, "recall", recall.freshness)?;
+        let core_reader = reader.check().1;
+        let (mut asked, mut trust) = (Vec::new(), BTreeMap::new());
+        for (place, namespace) in (0..).zip(recall.asked(namespace)) {
+            asked.push(memories(&state.rows, &namespace, &core_reader)?);
+            let known = state::trusts(&state.rows, &namespace, None, usize::MAX - 1);
+            for (agent, known) in known.map_err(broken)? {
+                trust.insert((place, agent), known.value());
+            }
+        }
         let results = search::search(
-            &memories(&state.rows, &parsed_namespace(namespace))?,
+            &asked,
+            &trust,
             recall,
-            &reader.check().1,
+            &core_reader,
             state::clock(&state.rows).map_err(broken)?,
         );
         Ok(RecallReply {
@@ -209,7 +221,7 @@ impl InMemoryStore {
             .map_err(broken)?
             .filter(|m| place.reader.sees(&m.scope) && !m.is_expired(now));
         memory
-            .map(|memory| stored(&state.rows, &place.namespace, get.key, memory).map(|s| s.memory))
+            .map(|memory| stored(&state.rows, &place, get.key, memory).map(|s| s.memory))
             .transpose()
     }
 
@@ -230,7 +242,7 @@ impl InMemoryStore {
         self.check_freshness(&state, "list", list.freshness)?;
         let now = state::clock(&state.rows).map_err(broken)?;
         let (filter, reader) = (list.filter.check().1, reader.check().1);
-        let all = memories(&state.rows, &parsed_namespace(namespace))?;
+        let all = memories(&state.rows, &parsed_namespace(namespace), &reader)?;
         let mut passing = all
             .into_iter()
             .filter(|s| after.is_none_or(|after| s.memory.key > after))
@@ -300,6 +312,17 @@ impl InMemoryStore {
             remove: link.remove,
         });
         self.mutate("link", link.target.request_id, command)
+    }
+
+    /// Makes a memory of a narrower scope one of a wider scope; the answer names its new key.
+    pub fn share(&self, share: &Share) -> Result<Mutation, Error> {
+        share.check().into_result("share")?;
+        let command = Command::Share(memorygate_core::command::Share {
+            target: target("share", &share.target)?,
+            expected_version: share.expected_version,
+            with: share.with.check().expect("the scope was checked"),
+        });
+        self.mutate("share", share.target.request_id, command)
     }
 
     /// Brings a memory back from the archive.
@@ -478,6 +501,11 @@ impl KnowledgeStore for InMemoryStore {
         Self::feedback(self, &feedback).map(drop)
     }
 
+    async fn share(&self, context: &LearningContext, key: Key, with: Scope) -> Result<Key, Error> {
+        let share = store::share(context, key, with);
+        Self::share(self, &share).map(|shared| shared.key)
+    }
+
     async fn forget(&self, context: &LearningContext, key: Key) -> Result<(), Error> {
         let mut forget = Forget::new(key).reader(context.reader());
         forget.target.namespace.clone_from(&context.namespace);
@@ -494,7 +522,15 @@ struct Stored {
 }
 
 /// All of a namespace, in key order.
-fn memories(rows: &Rows, namespace: &Namespace) -> Result<Vec<Stored>, Error> {
+fn memories(
+    rows: &Rows,
+    namespace: &Namespace,
+    reader: &core_scope::Reader,
+) -> Result<Vec<Stored>, Error> {
+    let place = Place {
+        namespace: namespace.clone(),
+        reader: reader.clone(),
+    };
     let bound = |byte| Bound::Included(RowKey::Memory(namespace.clone(), Key([byte; 16])));
     let found = rows.0.range((bound(0), bound(u8::MAX)));
     found
@@ -510,26 +546,33 @@ fn memories(rows: &Rows, namespace: &Namespace) -> Result<Vec<Stored>, Error> {
             | RowKey::Policy(_)
             | RowKey::Progress(_)
             | RowKey::Epoch(..)
-            | RowKey::Conflict(..) => None,
+            | RowKey::Conflict(..)
+            | RowKey::Trust(..) => None,
         })
         .map(|(row, key, bytes)| {
             let memory = state::decode(row, bytes).map_err(broken)?;
-            stored(rows, namespace, key, memory)
+            stored(rows, &place, key, memory)
         })
         .collect()
 }
 
 fn stored(
     rows: &Rows,
-    namespace: &Namespace,
+    Place { namespace, reader }: &Place,
     key: Key,
     record: memorygate_core::memory::Memory,
 ) -> Result<Stored, Error> {
     let embedding = state::embedding(rows, namespace, key)
         .map_err(broken)?
         .unwrap_or_default();
+    // One that the reader does not see counts for how rare words are, and is no answer.
+    let shown = if reader.sees(&record.scope) {
+        Shown::to(reader, rows, namespace, record.clone()).map_err(broken)?
+    } else {
+        Shown::to_operator(record.clone())
+    };
     Ok(Stored {
-        memory: Memory::of(namespace, key, record.clone(), embedding.model),
+        memory: Memory::of(namespace, key, shown, embedding.model),
         record,
         vector: embedding
             .windows
@@ -623,9 +666,10 @@ fn rejected(operation: &'static str, rejection: &Rejection) -> Error {
             Kind::NotFound
         }
         Rejection::Version { .. } | Rejection::ChangedSince { .. } => Kind::Conflict,
-        Rejection::Invalid { .. } | Rejection::RequestExpired { .. } | Rejection::Merged { .. } => {
-            Kind::Fix
-        }
+        Rejection::Invalid { .. }
+        | Rejection::RequestExpired { .. }
+        | Rejection::Merged { .. }
+        | Rejection::Shared { .. } => Kind::Fix,
         Rejection::RequestFromFuture { .. } => Kind::Restore,
     };
     let mut error = Error::new(kind, Outcome::Failed, operation, rejection.to_string());

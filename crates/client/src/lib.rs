@@ -40,6 +40,7 @@ pub mod recall;
 pub mod record;
 pub mod restore;
 pub mod scope;
+pub mod share;
 pub mod stats;
 pub mod store;
 pub mod time;
@@ -74,6 +75,7 @@ pub use crate::{
     recall::{Recall, RecallReply, Recalled, ScoreParts, Weights},
     restore::Restore,
     scope::{Reader, Scope},
+    share::Share,
     stats::{NamespaceStats, Stats},
     store::KnowledgeStore,
     update::Update,

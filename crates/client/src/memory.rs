@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use memorygate_core::{key::Key, memory as core, name::Namespace, time::TimeMs};
+use memorygate_core::{key::Key, memory as core, name::Namespace, shown::Shown, time::TimeMs};
 use memorygate_proto::v1;
 
 pub use memorygate_core::memory::{Archived, Link, Reason, Relation};
@@ -47,6 +47,18 @@ pub struct Memory {
     pub archived: Option<Archived>,
     /// Archived memories whose evidence is part of this one.
     pub merged: BTreeSet<Key>,
+    /// Who made it, from a memory of a narrower scope, one of this scope; the earliest first.
+    pub shared_by: Vec<Sharing>,
+}
+
+/// That a memory came from a narrower scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// `None` if a member of the team did it without a name.
+    pub agent: Option<String>,
+    pub at: TimeMs,
+    /// When the lesson was first learned in the narrower scope.
+    pub learned_at: TimeMs,
 }
 
 /// What was said of a memory's use.
@@ -114,6 +126,17 @@ impl Memory {
                 .iter()
                 .map(|key| key.parse().map_err(|e| format!("merged: {e}")))
                 .collect::<Result<_, _>>()?,
+            shared_by: wire
+                .shared_by
+                .into_iter()
+                .map(|sharing| {
+                    Ok::<_, String>(Sharing {
+                        agent: Some(sharing.agent).filter(|name| !name.is_empty()),
+                        at: instant("shared_by.at", sharing.at)?,
+                        learned_at: instant("shared_by.learned_at", sharing.learned_at)?,
+                    })
+                })
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -121,9 +144,10 @@ impl Memory {
     pub(crate) fn of(
         namespace: &Namespace,
         key: Key,
-        memory: core::Memory,
+        shown: Shown,
         model: memorygate_core::embedding::ModelId,
     ) -> Self {
+        let memory = shown.into_memory();
         Self {
             key,
             namespace: namespace.to_string(),
@@ -155,17 +179,29 @@ impl Memory {
             last_used_at: (!memory.used.is_never()).then_some(memory.used.last_at),
             archived: memory.archived,
             merged: memory.merged,
+            shared_by: sharings(&memory.shared),
         }
     }
 
-    /// The memory that took this one's place; `None` if it is not archived, or faded.
+    /// The memory that took this one's place; `None` if it is not archived, or faded, or if the reader may not
+    /// see that one.
     pub fn replaced_by(&self) -> Option<Key> {
-        match self.archived?.reason {
-            Reason::Faded => None,
-            Reason::Merged { into } => Some(into),
-            Reason::Superseded { by } => Some(by),
-        }
+        self.archived?.reason.replacement()
     }
+}
+
+/// As a server shows them: without the keys of the narrower memories.
+fn sharings(shared: &BTreeMap<Key, core::Sharing>) -> Vec<Sharing> {
+    let mut sharings: Vec<Sharing> = shared
+        .values()
+        .map(|sharing| Sharing {
+            agent: sharing.by.as_ref().map(ToString::to_string),
+            at: sharing.at,
+            learned_at: sharing.learned_at,
+        })
+        .collect();
+    sharings.sort_by_key(|sharing| sharing.at);
+    sharings
 }
 
 fn archived(wire: v1::Archived) -> Result<Archived, String> {
@@ -175,8 +211,10 @@ fn archived(wire: v1::Archived) -> Result<Archived, String> {
     };
     let reason = match wire.reason.as_str() {
         "faded" => Reason::Faded,
+        "withheld" => Reason::Withheld,
         "merged" => Reason::Merged { into: by()? },
         "superseded" => Reason::Superseded { by: by()? },
+        "shared" => Reason::Shared { to: by()? },
         other => return Err(format!("archived.reason {other:?}")),
     };
     let at = wire.at.ok_or("archived.at is missing")?;
@@ -247,6 +285,12 @@ mod tests {
         );
         assert!(check(|m| m.archived = in_archive("merged", "")).starts_with("archived.replaced"));
         assert!(check(|m| m.merged.push("x".to_owned())).starts_with("merged: "));
+        let unknown = v1::Sharing::default();
+        assert_eq!(
+            check(|m| m.shared_by.push(unknown)),
+            "shared_by.at is missing"
+        );
+        assert!(check(|m| m.archived = in_archive("shared", "x")).starts_with("archived.replaced"));
         let mut superseded = wire();
         superseded.archived = in_archive("superseded", &superseded.key);
         let superseded = Memory::from_wire(superseded).unwrap();

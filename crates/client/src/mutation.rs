@@ -67,6 +67,15 @@ pub struct Mutation {
 }
 
 impl Mutation {
+    pub(crate) fn from_share(wire: v1::ShareResponse) -> Result<Self, String> {
+        Self::from_wire(v1::MutationResponse {
+            key: wire.key,
+            version: wire.version,
+            changed: wire.changed,
+            position: wire.position,
+        })
+    }
+
     pub(crate) fn from_wire(wire: v1::MutationResponse) -> Result<Self, String> {
         Ok(Self {
             key: wire.key.parse().map_err(|e| format!("{e}"))?,

@@ -1,9 +1,11 @@
 //! Recall: find the memories relevant to a task, each with its score taken apart.
 
+use std::collections::BTreeSet;
+
 use memorygate_core::{
     embedding,
     key::Key,
-    limits::{QUERY_BYTES_MAX, RECALL_LIMIT_MAX},
+    limits::{QUERY_BYTES_MAX, RECALL_LIMIT_MAX, RECALL_NAMESPACES_MAX},
     name::Namespace,
     rank::{Settings, Stage},
 };
@@ -36,6 +38,9 @@ pub const LIMIT_DEFAULT: usize = 10;
 pub struct Recall {
     /// The client's if unset.
     pub namespace: Option<String>,
+    /// Further namespaces, to answer from all of them at once. If there are any, `namespace` counts only
+    /// where it is set here; at most 16 with that.
+    pub namespaces: Vec<String>,
     /// The task or question, up to 8 KiB. May be empty if there is a vector.
     pub query: String,
     /// 384 numbers; empty for none.
@@ -57,6 +62,7 @@ impl Recall {
     pub fn new(query: impl Into<String>) -> Self {
         Self {
             namespace: None,
+            namespaces: Vec::new(),
             query: query.into(),
             vector: Vec::new(),
             limit: LIMIT_DEFAULT,
@@ -77,6 +83,14 @@ impl Recall {
     #[must_use]
     pub fn namespace(mut self, name: impl Into<String>) -> Self {
         self.namespace = Some(name.into());
+        self
+    }
+
+    /// Answers from all of these at once, and from no other.
+    #[must_use]
+    pub fn namespaces<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.namespace = None;
+        self.namespaces = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -128,9 +142,10 @@ impl Recall {
         self
     }
 
-    pub(crate) fn check(&self, namespace: &str, reader: &Reader) -> Result<(), Error> {
+    /// `default` is the namespace of a recall that names none.
+    pub(crate) fn check(&self, default: &str, reader: &Reader) -> Result<(), Error> {
         let mut violations = Violations::default();
-        violations.check("namespace", Namespace::parse(namespace));
+        self.check_namespaces(default, &mut violations);
         if self.query.is_empty() && self.vector.is_empty() {
             violations.add("query", "query is empty, expected a text or a vector");
         }
@@ -164,14 +179,46 @@ impl Recall {
         violations.into_result("recall")
     }
 
+    /// What is asked, if that is what was checked, in the order of the names.
+    pub(crate) fn asked(&self, default: &str) -> BTreeSet<Namespace> {
+        self.check_namespaces(default, &mut Violations::default())
+    }
+
+    fn check_namespaces(&self, default: &str, violations: &mut Violations) -> BTreeSet<Namespace> {
+        let mut asked = BTreeSet::new();
+        if let Some(alone) = self.alone(default) {
+            asked.extend(violations.check("namespace", Namespace::parse(alone)));
+        }
+        let actual = usize::from(self.alone(default).is_some()) + self.namespaces.len();
+        if actual > RECALL_NAMESPACES_MAX {
+            let reason = format!("{actual} namespaces, expected at most {RECALL_NAMESPACES_MAX}");
+            violations.add("namespaces", reason);
+        }
+        for name in &self.namespaces {
+            if let Some(namespace) = violations.check("namespaces", Namespace::parse(name))
+                && !asked.insert(namespace)
+            {
+                violations.add("namespaces", format!("{name} is named twice"));
+            }
+        }
+        asked
+    }
+
+    /// The namespace that stands alone, if one is meant.
+    fn alone<'a>(&'a self, default: &'a str) -> Option<&'a str> {
+        let is_default = self.namespace.is_none() && self.namespaces.is_empty();
+        self.namespace.as_deref().or(is_default.then_some(default))
+    }
+
     pub(crate) fn to_wire(
         &self,
-        namespace: &str,
+        default: &str,
         reader: &Reader,
         at_least: Option<Position>,
     ) -> v1::RecallRequest {
         v1::RecallRequest {
-            namespace: namespace.to_owned(),
+            namespace: self.alone(default).unwrap_or_default().to_owned(),
+            namespaces: self.namespaces.clone(),
             query: self.query.clone(),
             vector: self.vector.clone(),
             limit: u32::try_from(self.limit).expect("the limit was checked"),
@@ -203,6 +250,8 @@ pub struct Weights {
     pub recency: Option<f32>,
     pub importance: Option<f32>,
     pub usefulness: Option<f32>,
+    /// Of trust in the agent that learned it.
+    pub trust: Option<f32>,
 }
 
 impl Weights {
@@ -217,6 +266,7 @@ impl Weights {
             recency: self.recency.unwrap_or(base.recency),
             importance: self.importance.unwrap_or(base.importance),
             usefulness: self.usefulness.unwrap_or(base.usefulness),
+            trust: self.trust.unwrap_or(base.trust),
             ..base
         }
     }
@@ -231,6 +281,7 @@ impl Weights {
             recency: self.recency,
             importance: self.importance,
             usefulness: self.usefulness,
+            trust: self.trust,
         }
     }
 }
@@ -246,7 +297,9 @@ fn stage_to_wire(stage: Stage) -> v1::Stage {
         Stage::Recency => v1::Stage::Recency,
         Stage::Importance => v1::Stage::Importance,
         Stage::Usefulness => v1::Stage::Usefulness,
+        Stage::Trust => v1::Stage::Trust,
         Stage::Fold => v1::Stage::Fold,
+        Stage::Diversity => v1::Stage::Diversity,
     }
 }
 
@@ -257,7 +310,7 @@ pub struct Recalled {
     /// The sum of the parts, up to rounding.
     pub score: f32,
     pub parts: ScoreParts,
-    /// Near-identical memories that this one stands for.
+    /// Near-identical memories that this one stands for, in any of the namespaces asked.
     pub folded: Vec<Key>,
     /// Set if it is here because another result links to it: that result and the relation.
     pub linked_from: Option<Link>,
@@ -274,6 +327,8 @@ pub struct ScoreParts {
     pub recency: f32,
     pub importance: f32,
     pub usefulness: f32,
+    /// Of the agent that learned it.
+    pub trust: f32,
     /// A memory that came by a link alone has only this.
     pub link: f32,
     /// Cosine.
@@ -286,7 +341,7 @@ pub struct ScoreParts {
 
 impl ScoreParts {
     /// The weighted parts with their names, in the order of the ranking.
-    pub fn named(&self) -> [(&'static str, f32); 9] {
+    pub fn named(&self) -> [(&'static str, f32); 10] {
         [
             ("late", self.late),
             ("lexical", self.lexical),
@@ -296,6 +351,7 @@ impl ScoreParts {
             ("recency", self.recency),
             ("importance", self.importance),
             ("usefulness", self.usefulness),
+            ("trust", self.trust),
             ("link", self.link),
         ]
     }
@@ -303,7 +359,7 @@ impl ScoreParts {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecallReply {
-    /// Best first; ties in key order.
+    /// Best first, ties in key order; then those that stepped back for diversity's sake, likewise.
     pub results: Vec<Recalled>,
     pub position: Position,
 }
@@ -335,6 +391,7 @@ fn recalled_from_wire(wire: v1::Recalled) -> Result<Recalled, String> {
             recency: parts.recency,
             importance: parts.importance,
             usefulness: parts.usefulness,
+            trust: parts.trust,
             link: parts.link,
             raw_dense: parts.raw_dense,
             raw_lexical: parts.raw_lexical,
@@ -402,6 +459,35 @@ mod tests {
         assert_eq!(
             check(Recall::new("q").filter(Filter::new().min_importance(2.0))),
             "recall failed: filter.min_importance: importance is 2, expected 0 to 1"
+        );
+    }
+
+    #[test]
+    fn several_namespaces_are_asked_once_each() {
+        let asked = |recall: &Recall| {
+            let asked = recall.asked("default").into_iter();
+            let wire = recall.to_wire("default", &Reader::default(), None);
+            let asked: Vec<String> = asked.map(|name| name.to_string()).collect();
+            (asked.join(" "), wire.namespace, wire.namespaces.join(" "))
+        };
+        let names = |asked: &str, alone: &str, several: &str| {
+            (asked.to_owned(), alone.to_owned(), several.to_owned())
+        };
+        let recall = Recall::new("q");
+        assert_eq!(asked(&recall), names("default", "default", ""));
+        let several = recall.clone().namespaces(["b", "a"]);
+        assert_eq!(asked(&several), names("a b", "", "b a"));
+        let with_one = several.clone().namespace("c");
+        assert_eq!(asked(&with_one), names("a b c", "c", "b a"));
+        assert_eq!(check(with_one), "fine");
+        assert_eq!(
+            check(several.namespace("a")),
+            "recall failed: namespaces: a is named twice"
+        );
+        let many = (0..17).map(|i| format!("n{i}"));
+        assert_eq!(
+            check(recall.namespaces(many)),
+            "recall failed: namespaces: 17 namespaces, expected at most 16"
         );
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     experience::Experience,
-    memory::{Feedback, Memory, Reason},
+    memory::{Feedback, Memory, Reason, Sharing},
     scope::Scope,
     time,
 };
@@ -61,12 +61,23 @@ pub struct MemoryRecord {
     pub archived: Option<ArchivedRecord>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared_by: Vec<SharingRecord>,
+}
+
+/// Who made it, from a memory of a narrower scope, one of this scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SharingRecord {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    pub at: String,
+    pub learned_at: String,
 }
 
 /// Why and when a memory was archived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ArchivedRecord {
-    /// `faded`, `merged` or `superseded`.
+    /// `faded`, `merged`, `superseded`, `shared` or `withheld`.
     pub reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced_by: Option<String>,
@@ -147,11 +158,24 @@ impl From<&Memory> for MemoryRecord {
                     Reason::Faded => "faded",
                     Reason::Merged { .. } => "merged",
                     Reason::Superseded { .. } => "superseded",
+                    Reason::Shared { .. } => "shared",
+                    Reason::Withheld => "withheld",
                 },
                 replaced_by: memory.replaced_by().map(|key| key.to_string()),
                 at: time::format(archived.at),
             }),
             merged: memory.merged.iter().map(ToString::to_string).collect(),
+            shared_by: memory.shared_by.iter().map(SharingRecord::from).collect(),
+        }
+    }
+}
+
+impl From<&Sharing> for SharingRecord {
+    fn from(sharing: &Sharing) -> Self {
+        Self {
+            agent: sharing.agent.clone(),
+            at: time::format(sharing.at),
+            learned_at: time::format(sharing.learned_at),
         }
     }
 }
@@ -254,6 +278,8 @@ struct Line {
     _archived: Option<IgnoredAny>,
     #[serde(rename = "merged")]
     _merged: Option<IgnoredAny>,
+    #[serde(rename = "shared_by")]
+    _shared_by: Option<IgnoredAny>,
 }
 
 impl Line {

@@ -17,6 +17,8 @@ use crate::{
     learn::{Learn, LearnReply},
     memory::Memory,
     recall::RecallReply,
+    scope::Scope,
+    share::Share,
 };
 
 /// Where lessons are kept. Everything is done on behalf of the agent and the teams that the context
@@ -60,6 +62,10 @@ pub trait KnowledgeStore: Send + Sync {
         reason: &str,
     ) -> Result<(), Error>;
 
+    /// Makes a memory of the context's agent, or of one of its teams, one of a wider scope, and returns the
+    /// key that it has there. [`Kind::NotFound`] if there is none that the context's agent may see.
+    async fn share(&self, context: &LearningContext, key: Key, with: Scope) -> Result<Key, Error>;
+
     /// Removes a memory for good. [`Kind::NotFound`] if there is none that the context's agent may
     /// see.
     async fn forget(&self, context: &LearningContext, key: Key) -> Result<(), Error>;
@@ -81,6 +87,14 @@ pub(crate) fn batch(
     }
     learn.namespace.clone_from(&context.namespace);
     Ok(learn)
+}
+
+/// A share on behalf of the context's agent.
+pub(crate) fn share(context: &LearningContext, key: Key, with: Scope) -> Share {
+    let mut share = Share::with_everyone(key).reader(context.reader());
+    share.with = with;
+    share.target.namespace.clone_from(&context.namespace);
+    share
 }
 
 #[async_trait]
@@ -123,6 +137,12 @@ impl KnowledgeStore for Client {
             .reader(context.reader());
         feedback.target.namespace.clone_from(&context.namespace);
         Self::feedback(self, &feedback).await.map(drop)
+    }
+
+    async fn share(&self, context: &LearningContext, key: Key, with: Scope) -> Result<Key, Error> {
+        Self::share(self, &share(context, key, with))
+            .await
+            .map(|shared| shared.key)
     }
 
     async fn forget(&self, context: &LearningContext, key: Key) -> Result<(), Error> {

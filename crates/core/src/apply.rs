@@ -78,6 +78,8 @@ pub enum Outcome {
     },
     #[n(8)]
     PolicySet,
+    #[n(9)]
+    TrustSet,
 }
 
 /// Why a command changed nothing. Every replica decides the same.
@@ -155,6 +157,15 @@ pub enum Rejection {
         key: Key,
         #[n(1)]
         into: Key,
+    },
+    /// Without the other key: who may see the one may not see the other.
+    #[n(9)]
+    #[error(
+        "memory {key} was shared and lives on in a wider scope: it cannot be taken back from there"
+    )]
+    Shared {
+        #[n(0)]
+        key: Key,
     },
 }
 
@@ -243,6 +254,8 @@ fn run<R: Read>(
         Command::ResolveConflict(command) => command.apply(tx, context),
         Command::Restore(command) => command.apply(tx, context),
         Command::SetPolicy(command) => command.apply(tx),
+        Command::Share(command) => command.apply(tx, context),
+        Command::SetTrust(command) => command.apply(tx),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod consolidate;
 pub mod count_uses;
+mod evidence;
 pub mod expire;
 pub mod feedback;
 pub mod forget;
@@ -16,6 +17,8 @@ pub mod resolve_conflict;
 pub mod restore;
 pub mod set_format;
 pub mod set_policy;
+pub mod set_trust;
+pub mod share;
 pub mod undo_consolidation;
 pub mod update;
 
@@ -24,8 +27,8 @@ use minicbor::{Decode, Encode};
 pub use self::{
     consolidate::Consolidate, count_uses::CountUses, expire::Expire, feedback::GiveFeedback,
     forget::Forget, learn::Learn, link::SetLink, mark::Mark, resolve_conflict::ResolveConflict,
-    restore::Restore, set_format::SetFormat, set_policy::SetPolicy,
-    undo_consolidation::UndoConsolidation, update::Update,
+    restore::Restore, set_format::SetFormat, set_policy::SetPolicy, set_trust::SetTrust,
+    share::Share, undo_consolidation::UndoConsolidation, update::Update,
 };
 use crate::{
     format::{FIRST, Formats, NEXT},
@@ -64,6 +67,10 @@ pub enum Command {
     Restore(#[n(0)] Restore),
     #[n(13)]
     SetPolicy(#[n(0)] SetPolicy),
+    #[n(14)]
+    Share(#[n(0)] Share),
+    #[n(15)]
+    SetTrust(#[n(0)] SetTrust),
 }
 
 impl Command {
@@ -84,6 +91,8 @@ impl Command {
             Self::ResolveConflict(_) => "resolve_conflict",
             Self::Restore(_) => "restore",
             Self::SetPolicy(_) => "set_policy",
+            Self::Share(_) => "share",
+            Self::SetTrust(_) => "set_trust",
         }
     }
 
@@ -97,6 +106,8 @@ impl Command {
             Self::Consolidate(command) => command.check(),
             Self::CountUses(command) => command.check(),
             Self::SetPolicy(command) => command.check(),
+            Self::Share(command) => command.check(),
+            Self::SetTrust(command) => command.check(),
             Self::Link(_)
             | Self::Expire(_)
             | Self::Mark(_)

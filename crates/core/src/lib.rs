@@ -26,5 +26,7 @@ pub mod planted;
 pub mod rank;
 pub mod request;
 pub mod scope;
+pub mod shown;
 pub mod state;
 pub mod time;
+pub mod trust;

@@ -40,6 +40,9 @@ pub const STATES_MAX: usize = 1024;
 /// UTF-8 bytes of a query text.
 pub const QUERY_BYTES_MAX: usize = 8 * 1024;
 
+/// Namespaces that one recall may ask.
+pub const RECALL_NAMESPACES_MAX: usize = 16;
+
 /// Results of one recall.
 pub const RECALL_LIMIT_MAX: usize = 1000;
 
@@ -58,6 +61,9 @@ pub const REQUEST_WINDOW_POSITIONS: u64 = 1_000_000;
 
 /// Archived memories that one memory may have taken in. More of the same lesson stay beside it.
 pub const MERGED_MAX: usize = 256;
+
+/// Memories of narrower scopes that may be shared as one. Each is the same lesson of another agent or team.
+pub const SHARINGS_MAX: usize = 64;
 
 /// Memories that one merge may take in.
 pub const MERGE_MAX: usize = 32;

@@ -66,6 +66,24 @@ pub struct Memory {
     /// Archived memories whose evidence is part of this one, at most [`limits::MERGED_MAX`].
     #[cbor(n(19), skip_if = "BTreeSet::is_empty")]
     pub merged: BTreeSet<Key>,
+    /// Memories of narrower scopes that were shared as this one, at most [`limits::SHARINGS_MAX`]. Their
+    /// keys are not for those who read it: they may see this memory, and not those.
+    #[cbor(n(20), skip_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<Key, Sharing>,
+}
+
+/// Who made a memory of a narrower scope one of a wider scope.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Sharing {
+    /// Absent if a member of the team did it without a name.
+    #[n(0)]
+    pub by: Option<Name>,
+    /// The log's time.
+    #[n(1)]
+    pub at: TimeMs,
+    /// The log's time when the lesson was first learned in the narrower scope.
+    #[n(2)]
+    pub learned_at: TimeMs,
 }
 
 /// Uses that were counted.
@@ -114,6 +132,27 @@ pub enum Reason {
         #[n(0)]
         by: Key,
     },
+    /// It was shared: it lives on in a wider scope, and so under another key.
+    #[n(3)]
+    Shared {
+        #[n(0)]
+        to: Key,
+    },
+    /// In an answer, that another memory took its place which the reader may not see. Never stored.
+    #[n(4)]
+    Withheld,
+}
+
+impl Reason {
+    /// The memory that took the place.
+    pub fn replacement(self) -> Option<Key> {
+        match self {
+            Self::Merged { into } => Some(into),
+            Self::Superseded { by } => Some(by),
+            Self::Shared { to } => Some(to),
+            Self::Faded | Self::Withheld => None,
+        }
+    }
 }
 
 /// When and where in the log a memory came to be. Its order is the order of learning.
@@ -135,13 +174,14 @@ impl Memory {
         self.archived.is_some()
     }
 
+    /// Archived memories whose evidence is part of this one.
+    pub fn sources(&self) -> impl Iterator<Item = Key> {
+        self.merged.iter().chain(self.shared.keys()).copied()
+    }
+
     /// The memory that took this one's place.
     pub fn replacement(&self) -> Option<Key> {
-        match self.archived?.reason {
-            Reason::Merged { into } => Some(into),
-            Reason::Superseded { by } => Some(by),
-            Reason::Faded => None,
-        }
+        self.archived?.reason.replacement()
     }
 
     /// When it last happened, was learned, judged or otherwise changed, or was used. A lesson of long ago
@@ -299,6 +339,15 @@ pub enum Invalid {
     Steps { actual: usize },
     #[error("a step of a consolidation consumes too many memories, or one of them twice")]
     Step,
+    #[error("a memory is shared with a team or with everyone, not with one agent")]
+    SharedWithAgent,
+    #[error(
+        "memory would be shared from {actual} narrower scopes, expected at most {}",
+        limits::SHARINGS_MAX
+    )]
+    Sharings { actual: usize },
+    #[error("trust is {actual}, expected 0 to 1")]
+    Trust { actual: f32 },
     #[error("{actual} uses at once, expected at most {}", limits::USES_MAX)]
     Uses { actual: usize },
     #[error(transparent)]

@@ -6,7 +6,8 @@
 //!   └▶ expand   pseudo-relevance feedback: late interaction once more, with rare word pieces of the
 //!               best three memories as the query
 //!   └▶ session  the mean of a session's best three lifts each of its memories
-//!   └▶ priors   recency, importance, usefulness
+//!   └▶ priors   recency, importance, usefulness, trust
+//!   └▶ select   near-identical ones are folded, and what one source says over and over steps back
 //! ```
 //!
 //! Everything is `f64` arithmetic in key order with `libm`'s functions, so the same candidates give
@@ -14,12 +15,14 @@
 //! first three steps were chosen by measurement, see `ARCHITECTURE.md`.
 
 mod fold;
+mod select;
 mod settings;
 
 use std::collections::BTreeMap;
 
 pub use self::{
     fold::{Wording, near_identical},
+    select::{Kept, Look, NEAR_FROM, PLACES, select},
     settings::{InvalidSettings, Settings, Stage, Stages},
 };
 use crate::{
@@ -38,13 +41,15 @@ const TINY: f64 = 1e-9;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     pub key: Key,
+    /// Which of the namespaces that were asked, in their order.
+    pub namespace: u16,
     /// Cosine of query and memory, by the memory's best window.
     pub dense: f32,
     /// BM25 with what neighbours in the session lent; 0 if no word matches.
     pub lexical: f32,
     /// Late interaction over the best window; `None` without token states on either side.
     pub late: Option<f32>,
-    /// Equal for memories of one session (and scope), in no other meaning.
+    /// Equal for memories of one session (and scope and namespace), in no other meaning.
     pub session: Option<u32>,
     pub prior: Prior,
 }
@@ -58,16 +63,20 @@ pub struct Prior {
     pub importance: f32,
     /// 0 to 1, 0.5 without feedback.
     pub usefulness: f32,
+    /// In the agent that learned it: 0 to 1, 0.5 if nothing is known of it.
+    pub trust: f32,
 }
 
 impl Prior {
-    pub fn of(memory: &Memory, now: TimeMs, settings: &Settings) -> Self {
+    /// `trust` is that in the memory's agent, [`Trust::NEUTRAL`](crate::trust::Trust::NEUTRAL) without one.
+    pub fn of(memory: &Memory, trust: f32, now: TimeMs, settings: &Settings) -> Self {
         let half_life_ms = settings.half_life_days(&memory.domain) * DAY_MS as f64;
         Self {
             half_lives: now.since(memory.last_seen_at.max(memory.used.last_at)) as f64
                 / half_life_ms,
             importance: memory.importance,
             usefulness: memory.feedback.usefulness(),
+            trust,
         }
     }
 }
@@ -83,13 +92,14 @@ pub struct Parts {
     pub recency: f64,
     pub importance: f64,
     pub usefulness: f64,
+    pub trust: f64,
     /// What a memory has from the one that links to it; such a memory has nothing else.
     pub link: f64,
 }
 
 impl Parts {
     pub fn score(&self) -> f64 {
-        self.relevance() + self.recency + self.importance + self.usefulness + self.link
+        self.relevance() + self.recency + self.importance + self.usefulness + self.trust + self.link
     }
 
     /// What the query says, without the priors.
@@ -119,7 +129,9 @@ pub struct Ranked {
     pub score: f64,
 }
 
-/// Orders `candidates`, which must come in strict key order, best first.
+/// Orders `candidates`, which must come in strict order of key and namespace, best first. Those of several
+/// namespaces are one set: what is likely in one of them says nothing about another, but all are
+/// measured by the same mean and deviation.
 ///
 /// `expand` is given the places of the best [`Settings::expansion_memories`] candidates after the
 /// mix and returns the late interaction of all candidates with word pieces taken from those, or
@@ -131,7 +143,7 @@ pub fn rank(
     expand: impl FnOnce(&[usize]) -> Option<Vec<f32>>,
 ) -> Vec<Ranked> {
     assert!(
-        candidates.is_sorted_by(|a, b| a.key < b.key),
+        candidates.is_sorted_by(|a, b| (a.key, a.namespace) < (b.key, b.namespace)),
         "candidates come in strict key order, so that sums do not depend on how they were found"
     );
     if candidates.is_empty() {
@@ -265,6 +277,11 @@ fn add_priors(parts: &mut Parts, prior: &Prior, settings: &Settings, stages: Sta
         let centred = 2.0 * f64::from(prior.usefulness) - 1.0;
         parts.usefulness = f64::from(settings.usefulness) * centred;
     }
+    if stages.has(Stage::Trust) {
+        // The reputation rating of the Beta reputation system, -1 to 1: see `Trust`.
+        let centred = 2.0 * f64::from(prior.trust) - 1.0;
+        parts.trust = f64::from(settings.trust) * centred;
+    }
 }
 
 /// Each value's distance from the mean in standard deviations.
@@ -292,6 +309,7 @@ mod tests {
     fn candidate(key: u8, late: f32, lexical: f32, dense: f32) -> Candidate {
         Candidate {
             key: Key([key; 16]),
+            namespace: 0,
             dense,
             lexical,
             late: Some(late),
@@ -300,6 +318,7 @@ mod tests {
                 half_lives: 0.0,
                 importance: 0.5,
                 usefulness: 0.5,
+                trust: 0.5,
             },
         }
     }
@@ -369,6 +388,11 @@ mod tests {
     fn priors_break_what_relevance_leaves_open() {
         let alike = |key| candidate(key, 0.5, 1.0, 0.5);
         let mut candidates = [alike(1), alike(2), alike(3), alike(4)];
+        candidates[3].prior.trust = 0.9;
+        assert_eq!(order(&candidates, Stages::all()), [4, 1, 2, 3]);
+        let without = Stages::all().without(Stage::Trust);
+        assert_eq!(order(&candidates, without), [1, 2, 3, 4]);
+        candidates[3].prior.trust = 0.5;
         candidates[1].prior.usefulness = 0.86;
         candidates[2].prior.importance = 0.9;
         candidates[3].prior.half_lives = 2.0;

@@ -12,6 +12,7 @@
 mod consolidated;
 mod digests;
 mod rows;
+mod trusted;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -23,6 +24,7 @@ pub use self::{
     },
     digests::Digests,
     rows::Rows,
+    trusted::{trust, trusts},
 };
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
@@ -79,6 +81,9 @@ pub enum RowKey {
     /// [`Conflict`] of two memories; there is a row for each order of the two.
     #[n(11)]
     Conflict(#[n(0)] Namespace, #[n(1)] Key, #[n(2)] Key),
+    /// [`Trust`](crate::trust::Trust) in an agent. Absent as long as nothing is known of it.
+    #[n(12)]
+    Trust(#[n(0)] Namespace, #[n(1)] Name),
 }
 
 impl RowKey {
@@ -92,7 +97,8 @@ impl RowKey {
             | Self::Policy(namespace)
             | Self::Progress(namespace)
             | Self::Epoch(namespace, _)
-            | Self::Conflict(namespace, ..) => Some(namespace),
+            | Self::Conflict(namespace, ..)
+            | Self::Trust(namespace, _) => Some(namespace),
             Self::Session(place) => Some(&place.namespace),
             Self::Clock | Self::Request(_) | Self::Format => None,
         }
@@ -291,6 +297,18 @@ impl<'a, R: Read> Transaction<'a, R> {
         memory(self, namespace, key)
     }
 
+    /// The embedding of a memory that is there.
+    pub(crate) fn embedding(
+        &self,
+        namespace: &Namespace,
+        key: Key,
+    ) -> Result<Embedding, ReadError> {
+        embedding(self, namespace, key)?.ok_or_else(|| ReadError::Corrupt {
+            key: Box::new(RowKey::Embedding(namespace.clone(), key)),
+            reason: "it is missing, and its memory is there".to_owned(),
+        })
+    }
+
     /// Stores a memory that was looked for and is not there, with everything that points to it.
     pub fn create(
         &mut self,
@@ -349,7 +367,8 @@ impl<'a, R: Read> Transaction<'a, R> {
     }
 
     /// Removes a memory with everything that points to it, and those whose evidence it has: they are
-    /// the same lesson.
+    /// the same lesson. What was shared as it goes with what it had taken in itself; that is of a narrower
+    /// scope each time, so this ends after two steps.
     pub fn remove(
         &mut self,
         namespace: &Namespace,
@@ -357,13 +376,21 @@ impl<'a, R: Read> Transaction<'a, R> {
         memory: &Memory,
     ) -> Result<(), ReadError> {
         self.remove_one(namespace, key, memory)?;
-        for source in &memory.merged {
+        for source in memory.sources() {
             // One that was forgotten by itself and learned anew has nothing to do with this memory.
-            let leads_here = |to: Key| to == key || memory.merged.contains(&to);
-            if let Some(archived) = self.memory(namespace, *source)?
-                && archived.replacement().is_some_and(leads_here)
-            {
-                self.remove_one(namespace, *source, &archived)?;
+            let leads_here = |to: Key| {
+                to == key || memory.merged.contains(&to) || memory.shared.contains_key(&to)
+            };
+            let Some(archived) = self.memory(namespace, source)? else {
+                continue;
+            };
+            if !archived.replacement().is_some_and(leads_here) {
+                continue;
+            }
+            if archived.scope == memory.scope {
+                self.remove_one(namespace, source, &archived)?;
+            } else {
+                self.remove(namespace, source, &archived)?;
             }
         }
         Ok(())
@@ -617,7 +644,8 @@ pub fn due(
             | RowKey::Policy(_)
             | RowKey::Progress(_)
             | RowKey::Epoch(..)
-            | RowKey::Conflict(..) => unreachable!("a scan of expiries returned {key:?}"),
+            | RowKey::Conflict(..)
+            | RowKey::Trust(..) => unreachable!("a scan of expiries returned {key:?}"),
         })
         .collect())
 }

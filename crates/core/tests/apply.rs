@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use memorygate_core::{
     apply::{Outcome, Rejection, Reply, Target, apply},
     command::{
-        Command, Envelope, Expire, Forget, GiveFeedback, Learn, SetFormat, SetLink, Update,
+        Command, Envelope, Expire, Forget, GiveFeedback, Learn, SetFormat, SetLink, Share, Update,
         learn::{Experience, Learned},
         update::Expiry,
     },
@@ -67,7 +67,8 @@ impl Log {
             | Outcome::Consolidated { .. }
             | Outcome::Undone { .. }
             | Outcome::UsesCounted { .. }
-            | Outcome::PolicySet) => {
+            | Outcome::PolicySet
+            | Outcome::TrustSet) => {
                 panic!("learned, but got {other:?}")
             }
         }
@@ -576,8 +577,33 @@ fn any_command() -> impl Strategy<Value = Command> {
         let domain = Domain::parse("infrastructure").unwrap();
         Key::of(&Namespace::default(), &Scope::Shared, &domain, c)
     });
+    let sre = || Scope::Team(Name::parse("sre").unwrap());
+    let narrow = [sre(), Scope::Agent(Name::parse("ada").unwrap())];
+    let share = (
+        content.clone(),
+        prop::sample::select(narrow.to_vec()),
+        prop::sample::select(vec![Scope::Shared, sre()]),
+    )
+        .prop_map(|(content, scope, with)| {
+            let domain = Domain::parse("infrastructure").unwrap();
+            let key = Key::of(&Namespace::default(), &scope, &domain, content);
+            let reader = Reader {
+                agent: Some(Name::parse("ada").unwrap()),
+                teams: [Name::parse("sre").unwrap()].into(),
+                everything: false,
+            };
+            Command::Share(Share {
+                target: Target {
+                    reader,
+                    ..target(key)
+                },
+                expected_version: None,
+                with,
+            })
+        });
     prop_oneof![
         3 => prop::collection::vec(experience, 1..4).prop_map(learn),
+        1 => share,
         1 => (key.clone(), -1.0..=1.0_f32).prop_map(|(key, score)| feedback(key, score)),
         1 => key.clone().prop_map(forget),
         1 => (key.clone(), prop::option::of(0..60_i64), any::<bool>()).prop_map(|(key, at, pinned)| {
@@ -631,7 +657,8 @@ fn check_consistency(rows: &Rows) {
             | state::RowKey::Policy(_)
             | state::RowKey::Progress(_)
             | state::RowKey::Epoch(..)
-            | state::RowKey::Conflict(..) => {}
+            | state::RowKey::Conflict(..)
+            | state::RowKey::Trust(..) => {}
         }
     }
     expected_expiries.sort();

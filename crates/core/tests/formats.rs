@@ -5,16 +5,20 @@
 
 use memorygate_core::{
     apply::{Outcome, Rejection, Reply, Target},
-    command::{Command, DecodeError, Envelope, GiveFeedback, Mark, SetFormat, learn::Learned},
+    command::{
+        Command, DecodeError, Envelope, GiveFeedback, Mark, SetFormat, SetTrust, Share,
+        learn::Learned,
+    },
     embedding::{DIMENSION, Embedding, ModelId, STATE_BYTES, TokenStates, Window},
     format::{FIRST, Formats, NEXT},
     key::Key,
-    memory::{Created, Feedback, Link, Memory, Relation, Used},
+    memory::{Archived, Created, Feedback, Link, Memory, Reason, Relation, Sharing, Used},
     name::{Domain, Name, Namespace},
     request::RequestId,
     scope::{Reader, Scope},
     state::{Agreed, Clock, Digests, NamespaceInfo, RowKey, SessionPlace, StateDigest},
     time::TimeMs,
+    trust::Trust,
 };
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
@@ -71,6 +75,7 @@ fn memory() -> Memory {
         used: Used::default(),
         archived: None,
         merged: [].into(),
+        shared: [].into(),
     }
 }
 
@@ -140,6 +145,28 @@ fn the_records() {
         &memory(),
         "9182018163737265696469736b2066756c6c6e696e6672617374727563747572651b0000018bcfe56800fa3f000000a163706f64657765622d3163616461f6818201500101010101010101010101010101010105f503021b0000018bcfe568018301fb3fe0000000000000fb00000000000000008309010708",
     );
+    let shared = Memory {
+        archived: Some(Archived {
+            reason: Reason::Shared { to: Key([2; 16]) },
+            at: TimeMs(9),
+        }),
+        shared: [(
+            Key([1; 16]),
+            Sharing {
+                by: Some(name("ada")),
+                at: TimeMs(8),
+                learned_at: TimeMs(7),
+            },
+        )]
+        .into(),
+        ..memory()
+    };
+    let bytes = minicbor::to_vec(&shared).unwrap();
+    // What is not there, uses and merged memories, is null.
+    let tail = &bytes[bytes.len() - 49..];
+    let frozen = "f682820381500202020202020202020202020202020209f6a1500101010101010101010101010101010183636164610807";
+    assert_eq!(hex(tail), frozen);
+    assert_eq!(minicbor::decode::<Memory>(&bytes).unwrap(), shared);
     check(&Clock { now: TimeMs(5) }, "8105");
     let by_domain = [(Domain::parse("deployment").unwrap(), 2)].into();
     check(
@@ -215,6 +242,45 @@ fn the_row_keys() {
         "82068182015000000000000000000000000000000000",
     );
     check(&RowKey::Format, "820780");
+}
+
+#[test]
+fn the_commands_that_share_and_set_trust() {
+    let target = Target {
+        namespace: Namespace::default(),
+        key: Key([0xab; 16]),
+        reader: Reader::default(),
+    };
+    let share = Share {
+        target,
+        expected_version: None,
+        with: Scope::Team(name("sre")),
+    };
+    let frozen =
+        "820e8183836764656661756c7450abababababababababababababababab83f680f4f682018163737265";
+    check(&Command::Share(share), frozen);
+    let key = Key([3; 16]);
+    check(
+        &Rejection::Shared { key },
+        "8209815003030303030303030303030303030303",
+    );
+    let trust = SetTrust {
+        namespace: Namespace::default(),
+        agent: name("ada"),
+        trust: Some(0.5),
+    };
+    let frozen = "820f81836764656661756c7463616461fa3f000000";
+    check(&Command::SetTrust(trust), frozen);
+    check(&Outcome::TrustSet, "820980");
+    let row = RowKey::Trust(Namespace::default(), name("ada"));
+    check(&row, "820c826764656661756c7463616461");
+    let trust = Trust {
+        count: 1,
+        positive: 0.5,
+        negative: 0.0,
+        set: Some(0.5),
+    };
+    check(&trust, "8401fb3fe0000000000000fb0000000000000000fa3f000000");
 }
 
 #[test]

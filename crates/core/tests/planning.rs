@@ -51,6 +51,7 @@ fn memory(content: &str) -> Memory {
         used: Used::default(),
         archived: None,
         merged: BTreeSet::new(),
+        shared: BTreeMap::new(),
     }
 }
 

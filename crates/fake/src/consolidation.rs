@@ -5,8 +5,8 @@ use std::pin::Pin;
 use memorygate_client::{
     Link,
     consolidation::{
-        Conflict, DoneStep, Epoch, ListConflicts, PlannedStep, Policy, Progress, Reach, Resolve,
-        SetPolicy, StepMemory, Undo,
+        Conflict, DoneStep, Epoch, ListConflicts, ListTrust, PlannedStep, Policy, Progress, Reach,
+        Resolve, SetPolicy, SetTrust, StepMemory, Undo,
     },
 };
 use memorygate_proto::v1::{self, consolidation_server::Consolidation, planned_step};
@@ -156,6 +156,55 @@ impl Consolidation for Fake {
                 conflicts: page.conflicts.into_iter().map(wire_conflict).collect(),
                 next_page_token: page.next.unwrap_or_default(),
                 position: Some(wire_position(page.position)),
+            })
+        })
+        .await
+    }
+
+    async fn list_trust(
+        &self,
+        request: Request<v1::ListTrustRequest>,
+    ) -> Result<Response<v1::ListTrustResponse>, Status> {
+        let r = request.into_inner();
+        self.answer("list_trust", "", ANY, |store, _| {
+            let namespace = name(r.namespace);
+            let list = ListTrust::new()
+                .page_size(r.page_size as usize)
+                .page_token(r.page_token);
+            let page = store.trust_page(namespace.as_deref(), &list)?;
+            let agents = page.agents.into_iter().map(|agent| v1::AgentTrust {
+                agent: agent.agent,
+                trust: agent.trust,
+                ratings: agent.ratings,
+                positive: agent.positive,
+                negative: agent.negative,
+                set: agent.set,
+            });
+            Ok(v1::ListTrustResponse {
+                agents: agents.collect(),
+                next_page_token: page.next.unwrap_or_default(),
+                position: Some(wire_position(page.position)),
+            })
+        })
+        .await
+    }
+
+    async fn set_trust(
+        &self,
+        request: Request<v1::SetTrustRequest>,
+    ) -> Result<Response<v1::SetTrustResponse>, Status> {
+        let r = request.into_inner();
+        let id = r.request_id.clone();
+        self.answer("set_trust", &id, ANY, |store, _| {
+            let namespace = name(r.namespace);
+            let set = SetTrust {
+                agent: r.agent,
+                trust: r.trust,
+                request_id: Some(r.request_id.parse().unwrap()),
+            };
+            let position = store.set_trust(namespace.as_deref(), &set)?;
+            Ok(v1::SetTrustResponse {
+                position: Some(wire_position(position)),
             })
         })
         .await

@@ -18,7 +18,8 @@ use std::{
 use memorygate_client::{
     Archive, Archived, Error, Experience, Filter, Forget, Freshness, Get, GiveFeedback,
     InMemoryStore, Kind, Learn, Link, List, Memory, Mutation, Position, Reader, Recall, Recalled,
-    Relation, Restore, Scope, SetLink, Stage, TimeMs, Update, Weights, memory::Reason,
+    Relation, Restore, Scope, SetLink, Share, Stage, TimeMs, Update, Weights,
+    memory::{Reason, Sharing},
 };
 use memorygate_proto::v1::{
     self,
@@ -197,7 +198,8 @@ impl MemoryGate for Fake {
         let read = (at_least, request.linearizable);
         self.answer("recall", "", read, |store, freshness| {
             let recall = Recall {
-                namespace: Some(request.namespace.clone()),
+                namespace: name(request.namespace),
+                namespaces: request.namespaces,
                 query: request.query,
                 vector: request.vector,
                 limit: request.limit as usize,
@@ -350,6 +352,30 @@ impl MemoryGate for Fake {
                 .request_id(r.request_id.parse().unwrap());
             set.remove = r.remove;
             store.link(&set).map(wire_mutation)
+        })
+        .await
+    }
+
+    async fn share(
+        &self,
+        request: Request<v1::ShareRequest>,
+    ) -> Result<Response<v1::ShareResponse>, Status> {
+        let r = request.into_inner();
+        let id = r.request_id.clone();
+        self.answer("share", &id, (None, false), |store, _| {
+            let mut share = Share::with_everyone(r.key.parse().unwrap())
+                .namespace(r.namespace)
+                .reader(r.reader.map(reader).unwrap_or_default())
+                .request_id(r.request_id.parse().unwrap());
+            share.with = scope(r.scope.unwrap());
+            share.expected_version = r.expected_version;
+            let shared = wire_mutation(store.share(&share)?);
+            Ok(v1::ShareResponse {
+                key: shared.key,
+                version: shared.version,
+                changed: shared.changed,
+                position: shared.position,
+            })
         })
         .await
     }
@@ -547,6 +573,7 @@ fn weights(wire: v1::Weights) -> Weights {
         recency: wire.recency,
         importance: wire.importance,
         usefulness: wire.usefulness,
+        trust: wire.trust,
     }
 }
 
@@ -562,7 +589,9 @@ fn stage(wire: i32) -> Option<Stage> {
         v1::Stage::Recency => Some(Stage::Recency),
         v1::Stage::Importance => Some(Stage::Importance),
         v1::Stage::Usefulness => Some(Stage::Usefulness),
+        v1::Stage::Trust => Some(Stage::Trust),
         v1::Stage::Fold => Some(Stage::Fold),
+        v1::Stage::Diversity => Some(Stage::Diversity),
     }
 }
 
@@ -619,6 +648,7 @@ fn wire_recalled(recalled: Recalled) -> v1::Recalled {
             recency: parts.recency,
             importance: parts.importance,
             usefulness: parts.usefulness,
+            trust: parts.trust,
             link: parts.link,
             raw_dense: parts.raw_dense,
             raw_lexical: parts.raw_lexical,
@@ -665,7 +695,16 @@ pub fn wire_memory(memory: Memory) -> v1::Memory {
         last_used_at: memory.last_used_at.map(timestamp),
         archived: memory.archived.map(wire_archived),
         merged: memory.merged.iter().map(ToString::to_string).collect(),
+        shared_by: memory.shared_by.into_iter().map(wire_sharing).collect(),
         model: memory.model,
+    }
+}
+
+fn wire_sharing(sharing: Sharing) -> v1::Sharing {
+    v1::Sharing {
+        agent: sharing.agent.unwrap_or_default(),
+        at: Some(timestamp(sharing.at)),
+        learned_at: Some(timestamp(sharing.learned_at)),
     }
 }
 
@@ -674,6 +713,8 @@ fn wire_archived(archived: Archived) -> v1::Archived {
         Reason::Faded => ("faded", None),
         Reason::Merged { into } => ("merged", Some(into)),
         Reason::Superseded { by } => ("superseded", Some(by)),
+        Reason::Shared { to } => ("shared", Some(to)),
+        Reason::Withheld => ("withheld", None),
     };
     v1::Archived {
         reason: reason.to_owned(),

@@ -140,6 +140,7 @@ pub(crate) fn memory(seed: u64, index: u64) -> Memory {
             at: TimeMs(1),
         }),
         merged: [].into(),
+        shared: [].into(),
     }
 }
 

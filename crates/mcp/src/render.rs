@@ -41,6 +41,9 @@ pub(crate) struct MemoryView {
     learned_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
+    /// Who made it known to more than before; the earliest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_by: Vec<String>,
     occurred_at: String,
     last_seen_at: String,
     /// How often the lesson was learned.
@@ -167,6 +170,11 @@ fn view(
         visible_to: memory.scope.to_string(),
         learned_by: memory.agent.clone(),
         session: memory.session.clone(),
+        shared_by: memory
+            .shared_by
+            .iter()
+            .map(|sharing| sharing.agent.clone().unwrap_or_default())
+            .collect(),
         occurred_at: time::format(memory.occurred_at),
         last_seen_at: time::format(memory.last_seen_at),
         occurrences: memory.occurrences,

@@ -7,6 +7,7 @@ mod get;
 mod learn;
 mod list;
 mod recall;
+mod share;
 
 use std::sync::Arc;
 
@@ -32,16 +33,18 @@ pub(crate) enum Tool {
     Feedback,
     Get,
     List,
+    Share,
     Forget,
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Recall,
         Self::Learn,
         Self::Feedback,
         Self::Get,
         Self::List,
+        Self::Share,
         Self::Forget,
     ];
 
@@ -52,6 +55,7 @@ impl Tool {
             Self::Feedback => "memory_feedback",
             Self::Get => "memory_get",
             Self::List => "memory_list",
+            Self::Share => "memory_share",
             Self::Forget => "memory_forget",
         }
     }
@@ -63,6 +67,7 @@ impl Tool {
             Self::Feedback => "Say how useful a memory was",
             Self::Get => "Read one memory whole",
             Self::List => "List memories",
+            Self::Share => "Share a memory with the team or with everyone",
             Self::Forget => "Forget a memory",
         }
     }
@@ -89,6 +94,11 @@ impl Tool {
                 "Lists memories in the order of their keys, page by page, each shortened. To find \
                  something, use memory_recall; this is to look through what there is."
             }
+            Self::Share => {
+                "Makes a memory that only you or your team can see known to your team or to everyone, \
+                 when it has proved right and others need it too. It cannot be taken back, and the \
+                 memory gets a new key. Never share a secret."
+            }
             Self::Forget => {
                 "Removes one memory for good, for everyone; it cannot be undone. Only for what must \
                  not be kept, such as a secret or what the user wants gone. If a memory is merely \
@@ -101,7 +111,7 @@ impl Tool {
     pub(crate) fn is_reading(self) -> bool {
         match self {
             Self::Recall | Self::Get | Self::List => true,
-            Self::Learn | Self::Feedback | Self::Forget => false,
+            Self::Learn | Self::Feedback | Self::Share | Self::Forget => false,
         }
     }
 
@@ -115,8 +125,8 @@ impl Tool {
                 ToolAnnotations::with_title(self.title())
                     .read_only(self.is_reading())
                     .destructive(self == Self::Forget)
-                    // Forgetting again finds nothing to forget; learning again counts again.
-                    .idempotent(self.is_reading() || self == Self::Forget)
+                    // Forgetting or sharing again finds nothing left to do; learning again counts again.
+                    .idempotent(self.is_reading() || matches!(self, Self::Share | Self::Forget))
                     .open_world(false),
             )
     }
@@ -131,6 +141,7 @@ impl Tool {
             Self::Feedback => of::<feedback::Arguments, Changed>(),
             Self::Get => of::<get::Arguments, get::Answer>(),
             Self::List => of::<list::Arguments, list::Answer>(),
+            Self::Share => of::<share::Arguments, Changed>(),
             Self::Forget => of::<forget::Arguments, Changed>(),
         }
     }
@@ -142,6 +153,7 @@ impl Tool {
             Self::Feedback => feedback::run(self.read(arguments)?, client).await,
             Self::Get => get::run(self.read(arguments)?, client).await,
             Self::List => list::run(self.read(arguments)?, client).await,
+            Self::Share => share::run(self.read(arguments)?, client).await,
             Self::Forget => forget::run(self.read(arguments)?, client).await,
         }
     }
@@ -177,6 +189,23 @@ impl Tool {
             text.parse().map_err(|_| self.wrong("request_id", why))
         };
         text.map(parse).transpose()
+    }
+
+    /// The team that is meant: one of the reader's, since a model writes only where it can read. `field` is
+    /// the argument that asks for a team.
+    fn team(self, named: Option<String>, field: &str, client: &Client) -> Result<String, Refusal> {
+        let teams = &client.reader().teams;
+        let known = || teams.iter().cloned().collect::<Vec<_>>().join(", ");
+        match (named, teams.iter().next()) {
+            (Some(team), _) if teams.contains(&team) => Ok(team),
+            (Some(_), _) => Err(self.wrong("team", format!("expected one of yours: {}", known()))),
+            (None, Some(team)) if teams.len() == 1 => Ok(team.clone()),
+            (None, Some(_)) => Err(self.wrong("team", format!("say which of yours: {}", known()))),
+            (None, None) => {
+                let why = "you are in no team here; it can be for everyone alone";
+                Err(self.wrong(field, why))
+            }
+        }
     }
 
     /// A number of results within what the schema says.
@@ -284,6 +313,7 @@ mod tests {
                 "memory_feedback:",
                 "memory_get: reads idempotent",
                 "memory_list: reads idempotent",
+                "memory_share: idempotent",
                 "memory_forget: destroys idempotent",
             ]
         );

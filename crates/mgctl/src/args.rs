@@ -11,8 +11,8 @@ use memorygate_client::{
 
 use crate::{
     agent, alarm, cluster, completions, conflicts, consolidate, drain, export, feedback, forget,
-    get, history, import, leader, learn, link, list, mcp, member, recall, restore, snapshot, stats,
-    update,
+    get, history, import, leader, learn, link, list, mcp, member, recall, restore, share, snapshot,
+    stats, trust, update,
 };
 
 /// How long one call may take if it is not said.
@@ -56,12 +56,14 @@ pub(crate) enum Verb {
     Feedback(feedback::Args),
     Forget(forget::Args),
     Link(link::Args),
+    Share(share::Args),
     Restore(restore::Args),
     Stats(stats::Args),
     Import(import::Args),
     Export(export::Args),
     Consolidate(consolidate::Args),
     Conflicts(conflicts::Args),
+    Trust(trust::Args),
     Cluster(cluster::Args),
     Member(member::Args),
     Leader(leader::Args),
@@ -87,15 +89,16 @@ pub(crate) struct Global {
     )]
     pub(crate) endpoint: Vec<String>,
 
-    /// Namespace [default: default]
+    /// Namespace; a recall takes several, up to 16 [default: default]
     #[arg(
         long,
         short,
         global = true,
         env = "MEMORYGATE_NAMESPACE",
-        value_name = "NAME"
+        value_name = "NAME",
+        value_delimiter = ','
     )]
-    pub(crate) namespace: Option<String>,
+    pub(crate) namespace: Vec<String>,
 
     /// The agent on whose behalf to act: sees its own memories, is named in what it learns
     #[arg(long, global = true, env = "MEMORYGATE_AGENT", value_name = "NAME")]
@@ -181,8 +184,13 @@ impl Global {
         }
     }
 
+    /// The namespace that was named, if any was.
+    pub(crate) fn named_namespace(&self) -> Option<&str> {
+        self.namespace.first().map(String::as_str)
+    }
+
     pub(crate) fn namespace_or_default(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("default")
+        self.named_namespace().unwrap_or("default")
     }
 
     pub(crate) fn reader(&self) -> Reader {

@@ -81,6 +81,11 @@ fn fields(memory: &Memory, output: &Output) -> Vec<(&'static str, String)> {
     for source in &memory.merged {
         fields.push(("merged", source.to_string()));
     }
+    for sharing in &memory.shared_by {
+        let by = sharing.agent.as_deref().unwrap_or("a member of the team");
+        let at = instant(sharing.at);
+        fields.push(("shared", format!("by {by}, {at}")));
+    }
     if let Some(archived) = &memory.archived {
         fields.push((
             "archived",
@@ -120,5 +125,7 @@ pub(crate) fn told(reason: Reason) -> String {
         Reason::Faded => "faded".to_owned(),
         Reason::Merged { into } => format!("merged into {into}"),
         Reason::Superseded { by } => format!("superseded by {by}"),
+        Reason::Shared { to } => format!("shared as {to}"),
+        Reason::Withheld => "lives on where you do not see it".to_owned(),
     }
 }

@@ -95,6 +95,9 @@ enum What {
     Faded,
     MergedInto,
     SupersededBy,
+    SharedFromNarrower,
+    SharedAs,
+    LivesOnUnseen,
     LastMet,
     LastUsed,
     LastChanged,
@@ -250,11 +253,19 @@ fn events(memory: &Memory, lineage: &Lineage) -> Vec<Event> {
         let decided = pair.resolved_at.map(|at| Event::new(at, What::Decided));
         events.extend(decided.map(|event| event.about(other.key)));
     }
+    for sharing in &memory.shared_by {
+        events.push(Event {
+            agent: sharing.agent.clone(),
+            ..Event::new(sharing.at, What::SharedFromNarrower)
+        });
+    }
     if let Some(archived) = &memory.archived {
         let (what, other) = match archived.reason {
             Reason::Faded => (What::Faded, None),
             Reason::Merged { into } => (What::MergedInto, Some(into)),
             Reason::Superseded { by } => (What::SupersededBy, Some(by)),
+            Reason::Shared { to } => (What::SharedAs, Some(to)),
+            Reason::Withheld => (What::LivesOnUnseen, None),
         };
         if told.insert((what, other.unwrap_or(memory.key))) {
             let event = Event::new(archived.at, what);
@@ -324,6 +335,9 @@ fn told(event: &Event) -> String {
         What::Faded => "faded into the archive",
         What::MergedInto => "merged into",
         What::SupersededBy => "superseded by",
+        What::SharedFromNarrower => "shared from a narrower scope",
+        What::SharedAs => "shared as",
+        What::LivesOnUnseen => "lives on where you do not see it",
         What::LastMet => "last met",
         What::LastUsed => "last used",
         What::LastChanged => "last changed",

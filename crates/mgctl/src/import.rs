@@ -109,7 +109,7 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
     let cluster_id = client.stats_of(global.namespace_or_default()).await?;
     let cluster_id = format!("{:032x}", cluster_id.position.cluster_id);
     let settings = Settings {
-        namespace: global.namespace.clone(),
+        namespace: global.named_namespace().map(str::to_owned),
         reinforce: args.reinforce,
         skip_invalid: args.skip_invalid,
     };

@@ -35,9 +35,11 @@ mod output;
 mod recall;
 mod restore;
 mod server_binary;
+mod share;
 mod snapshot;
 mod stats;
 mod style;
+mod trust;
 mod update;
 mod which;
 
@@ -70,6 +72,10 @@ fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 
 async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
     let global = &args.global;
+    if let ([_, _, ..], false) = (&*global.namespace, matches!(args.verb, Verb::Recall(_))) {
+        let why = "name one namespace: a recall alone takes several";
+        return Err(failure::Usage(why.to_owned()).into());
+    }
     match args.verb {
         Verb::Learn(verb) => learn::run(verb, global, output).await,
         Verb::Recall(verb) => recall::run(verb, global, output).await,
@@ -80,12 +86,14 @@ async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
         Verb::Feedback(verb) => feedback::run(verb, global, output).await,
         Verb::Forget(verb) => forget::run(verb, global, output).await,
         Verb::Link(verb) => link::run(verb, global, output).await,
+        Verb::Share(verb) => share::run(verb, global, output).await,
         Verb::Restore(verb) => restore::run(verb, global, output).await,
         Verb::Stats(verb) => stats::run(verb, global, output).await,
         Verb::Import(verb) => Box::pin(import::run(verb, global, output)).await,
         Verb::Export(verb) => Box::pin(export::run(verb, global, output)).await,
         Verb::Consolidate(verb) => Box::pin(consolidate::run(verb, global, output)).await,
         Verb::Conflicts(verb) => Box::pin(conflicts::run(verb, global, output)).await,
+        Verb::Trust(verb) => trust::run(verb, global, output).await,
         Verb::Cluster(verb) => Box::pin(cluster::run(verb, global, output)).await,
         Verb::Member(verb) => member::run(verb, global, output).await,
         Verb::Leader(verb) => leader::run(verb, global, output).await,

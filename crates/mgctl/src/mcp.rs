@@ -58,7 +58,8 @@ Setting up an assistant:
 
   There is no TLS in it: let a proxy that has it stand before a server that other machines reach.
 
-Tools: memory_recall, memory_learn, memory_feedback, memory_get, memory_list, memory_forget.
+Tools: memory_recall, memory_learn, memory_feedback, memory_get, memory_list, memory_share,
+memory_forget.
 Namespace, agent and teams are those of the server's options; a model cannot choose others."#;
 
 /// Serve the memory to assistants that speak the Model Context Protocol

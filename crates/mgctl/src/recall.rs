@@ -25,6 +25,7 @@ Examples:
   mgctl recall certificate expired -d incident_response --since 90d --limit 3
   mgctl recall \"certificate of the old proxy\" --archived include
   mgctl recall \"slow rollout\" --agent ada --team sre --output json
+  mgctl recall \"disk full\" --namespace ops --namespace checkout
   mgctl recall \"disk full\" --without recency --weight lexical=0.5 --links";
 
 /// Find the memories relevant to a task, best first, each with its score taken apart
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     /// Set a weight of the ranking for this recall: late, lexical, dense, expansion, session,
-    /// recency, importance or usefulness; may be repeated
+    /// recency, importance, usefulness or trust; may be repeated
     #[arg(long, value_name = "NAME=NUMBER", value_parser = weight)]
     weight: Vec<(WeightName, f32)>,
     /// Switch off a stage of the ranking; may be repeated
@@ -71,7 +72,9 @@ enum StageName {
     Recency,
     Importance,
     Usefulness,
+    Trust,
     Fold,
+    Diversity,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -84,6 +87,7 @@ enum WeightName {
     Recency,
     Importance,
     Usefulness,
+    Trust,
 }
 
 #[derive(Serialize)]
@@ -113,6 +117,7 @@ struct Parts {
     recency: f32,
     importance: f32,
     usefulness: f32,
+    trust: f32,
     link: f32,
     raw_dense: f32,
     raw_lexical: f32,
@@ -120,7 +125,12 @@ struct Parts {
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let reply = global.client()?.recall(&recall(&args)?).await?;
+    let mut recall = recall(&args)?;
+    if let [_, _, ..] = global.namespace.as_slice() {
+        recall = recall.namespaces(&global.namespace);
+    }
+    let is_of_several = !recall.namespaces.is_empty();
+    let reply = global.client()?.recall(&recall).await?;
     if output.is_json() {
         output.json(&document(&reply))?;
         return Ok(());
@@ -133,7 +143,12 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
         if at > 0 {
             output.line("")?;
         }
-        for line in block(at + 1, recalled, line, args.full, output) {
+        let mut block = block(at + 1, recalled, line, args.full, output);
+        if is_of_several {
+            let namespace = format!("    in {}", recalled.memory.namespace);
+            block.insert(1, output.style.dim(&namespace));
+        }
+        for line in block {
             output.line(&line)?;
         }
     }
@@ -161,6 +176,7 @@ fn recall(args: &Args) -> anyhow::Result<Recall> {
             WeightName::Recency => &mut weights.recency,
             WeightName::Importance => &mut weights.importance,
             WeightName::Usefulness => &mut weights.usefulness,
+            WeightName::Trust => &mut weights.trust,
         };
         *weight = Some(*value);
     }
@@ -271,6 +287,7 @@ fn document(reply: &RecallReply) -> Document {
                 recency: parts.recency,
                 importance: parts.importance,
                 usefulness: parts.usefulness,
+                trust: parts.trust,
                 link: parts.link,
                 raw_dense: parts.raw_dense,
                 raw_lexical: parts.raw_lexical,
@@ -298,7 +315,9 @@ fn stage(name: StageName) -> Stage {
         StageName::Recency => Stage::Recency,
         StageName::Importance => Stage::Importance,
         StageName::Usefulness => Stage::Usefulness,
+        StageName::Trust => Stage::Trust,
         StageName::Fold => Stage::Fold,
+        StageName::Diversity => Stage::Diversity,
     }
 }
 

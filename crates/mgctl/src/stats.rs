@@ -48,7 +48,7 @@ struct Namespace {
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     let client = global.client()?;
     let freshness = args.recency.freshness();
-    let namespace = global.namespace.as_deref();
+    let namespace = global.named_namespace();
     let stats = client.stats_as_of(namespace, freshness).await?;
     if output.is_json() {
         output.json(&document(stats))?;

@@ -200,7 +200,8 @@ impl From<Rejection> for Error {
             Rejection::NoEpoch { .. }
             | Rejection::ChangedSince { .. }
             | Rejection::NoConflict { .. }
-            | Rejection::Merged { .. } => Self::Consolidation(rejection),
+            | Rejection::Merged { .. }
+            | Rejection::Shared { .. } => Self::Consolidation(rejection),
             Rejection::RequestExpired {
                 id: RequestId { .. },
             } => Self::RequestExpired(rejection),

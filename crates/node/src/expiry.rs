@@ -69,7 +69,8 @@ async fn expire(backend: &Backend) -> Result<u64, Error> {
             | Done::Consolidated { .. }
             | Done::Undone { .. }
             | Done::UsesCounted { .. }
-            | Done::PolicySet => 0,
+            | Done::PolicySet
+            | Done::TrustSet => 0,
         };
         all += u64::from(removed);
         if (removed as usize) < EXPIRE_MAX {

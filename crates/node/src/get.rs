@@ -6,6 +6,7 @@ use memorygate_core::{
     memory::Memory,
     name::Namespace,
     scope::Reader,
+    shown::Shown,
     state::{self, ReadError},
 };
 use memorygate_raft::StateSnapshot;
@@ -23,7 +24,7 @@ pub struct Wanted {
 }
 
 pub struct Answer {
-    pub memory: Memory,
+    pub memory: Shown,
     pub model: ModelId,
     pub position: Position,
 }
@@ -46,7 +47,7 @@ pub async fn get(backend: &Backend, wanted: Wanted, deadline: Deadline) -> Resul
     })
 }
 
-fn find(snapshot: &StateSnapshot, wanted: &Wanted) -> Result<Option<(Memory, ModelId)>, ReadError> {
+fn find(snapshot: &StateSnapshot, wanted: &Wanted) -> Result<Option<(Shown, ModelId)>, ReadError> {
     let memory = state::memory(snapshot, &wanted.namespace, wanted.key)?;
     let now = snapshot.clock();
     let visible = |m: &Memory| wanted.reader.sees(&m.scope) && !m.is_expired(now);
@@ -54,5 +55,6 @@ fn find(snapshot: &StateSnapshot, wanted: &Wanted) -> Result<Option<(Memory, Mod
         return Ok(None);
     };
     let model = stored::model(snapshot, &wanted.namespace, wanted.key)?;
-    Ok(Some((memory, model)))
+    let shown = Shown::to(&wanted.reader, snapshot, &wanted.namespace, memory)?;
+    Ok(Some((shown, model)))
 }

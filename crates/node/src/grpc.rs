@@ -15,6 +15,7 @@ mod link;
 mod list;
 mod recall;
 mod restore;
+mod share;
 mod stats;
 pub mod status;
 mod update;
@@ -108,6 +109,13 @@ impl MemoryGate for Api {
         request: Request<v1::LinkRequest>,
     ) -> Result<Response<v1::MutationResponse>, Status> {
         self.answer(Call::Mutating, link::link(&self.backend, request).await)
+    }
+
+    async fn share(
+        &self,
+        request: Request<v1::ShareRequest>,
+    ) -> Result<Response<v1::ShareResponse>, Status> {
+        self.answer(Call::Mutating, share::share(&self.backend, request).await)
     }
 
     async fn restore(

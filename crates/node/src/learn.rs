@@ -125,7 +125,8 @@ pub async fn learn(backend: &Backend, batch: Batch, deadline: Deadline) -> Resul
         | Done::Consolidated { .. }
         | Done::Undone { .. }
         | Done::UsesCounted { .. }
-        | Done::PolicySet => Err(Error::other_call()),
+        | Done::PolicySet
+        | Done::TrustSet => Err(Error::other_call()),
     }
 }
 

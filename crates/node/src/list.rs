@@ -4,6 +4,7 @@ mod token;
 
 use memorygate_core::{
     embedding::ModelId, filter::Filter, key::Key, memory::Memory, name::Namespace, scope::Reader,
+    shown::Shown,
 };
 use memorygate_raft::StateSnapshot;
 
@@ -36,7 +37,7 @@ pub struct Page {
 }
 
 pub struct Answer {
-    pub memories: Vec<(Key, Memory, ModelId)>,
+    pub memories: Memories,
     /// Absent after the last page.
     pub next: Option<PageToken>,
     pub position: Position,
@@ -57,7 +58,7 @@ pub async fn list(backend: &Backend, page: Page, deadline: Deadline) -> Result<A
     })
 }
 
-type Memories = Vec<(Key, Memory, ModelId)>;
+type Memories = Vec<(Key, Shown, ModelId)>;
 
 fn read(snapshot: &StateSnapshot, page: &Page) -> Result<(Memories, Option<PageToken>), Error> {
     let now = snapshot.clock();
@@ -85,7 +86,8 @@ fn read(snapshot: &StateSnapshot, page: &Page) -> Result<(Memories, Option<PageT
                     ));
                 }
                 let model = stored::model(snapshot, &page.namespace, key)?;
-                memories.push((key, memory, model));
+                let shown = Shown::to(&page.reader, snapshot, &page.namespace, memory)?;
+                memories.push((key, shown, model));
             }
             after = Some(key);
         }

@@ -46,7 +46,8 @@ pub async fn mutate(
         | Done::Consolidated { .. }
         | Done::Undone { .. }
         | Done::UsesCounted { .. }
-        | Done::PolicySet => Err(Error::other_call()),
+        | Done::PolicySet
+        | Done::TrustSet => Err(Error::other_call()),
     }
 }
 

@@ -5,8 +5,8 @@
 //!                │
 //!   one view of index and state at one position
 //!                ▼
-//! candidates ──▶ records, token states ──▶ late interaction ──▶ rank ──▶ fold ──▶ links
-//! (index)        (state snapshot)                               (core)
+//! candidates ──▶ records, token states ──▶ late interaction ──▶ rank ──▶ select ──▶ links
+//! (index)        (state snapshot)                               (core)   (core)
 //! ```
 //!
 //! Everything after the embedding reads one
@@ -16,16 +16,17 @@
 mod answer;
 mod pipeline;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use memorygate_core::{
     embedding::{ModelId, QueryEmbedding},
     filter::Filter,
     key::Key,
-    memory::{Link, Memory},
+    memory::Link,
     name::Namespace,
     rank::{self, Parts, Stage, Stages},
     scope::Reader,
+    shown::Shown,
 };
 
 use crate::{
@@ -36,7 +37,8 @@ use crate::{
 /// A question whose every bound was checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
-    pub namespace: Namespace,
+    /// In their order, none twice, at most [`RECALL_NAMESPACES_MAX`](memorygate_core::limits::RECALL_NAMESPACES_MAX).
+    pub namespaces: Vec<Namespace>,
     /// This or `vector`, or both.
     pub text: Option<String>,
     /// Unit length.
@@ -55,16 +57,19 @@ pub struct Query {
 /// A memory that answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
+    pub namespace: Namespace,
     pub key: Key,
-    pub memory: Memory,
+    pub memory: Shown,
     pub model: ModelId,
     pub score: f64,
     pub parts: Parts,
     pub raw: Raw,
-    /// Near-identical memories that this one stands for.
+    /// Near-identical memories that this one stands for, in any of the namespaces.
     pub folded: Vec<Key>,
-    /// The result that links to it, if that is why it is here.
+    /// The result that links to it, in the same namespace, if that is why it is here.
     pub linked_from: Option<Link>,
+    /// Whether it stepped back behind what others say.
+    pub is_behind: bool,
 }
 
 /// Scores before weighting.
@@ -76,7 +81,7 @@ pub struct Raw {
 }
 
 pub struct Answer {
-    /// Best first, equal ones by key.
+    /// Best first, equal ones by key and namespace; then those that stepped back.
     pub results: Vec<Found>,
     pub position: Position,
 }
@@ -86,7 +91,7 @@ pub async fn recall(backend: &Backend, query: Query, deadline: Deadline) -> Resu
     let from = backend.read_from(query.at_least, query.linearizable, deadline);
     backend.index_at_least(from.await?, deadline).await?;
     let (index, metrics) = (backend.index.clone(), backend.metrics.clone());
-    let (namespace, is_operator) = (query.namespace.clone(), query.reader.everything);
+    let is_operator = query.reader.everything;
     let work = move || {
         let view = index.view()?;
         let results = pipeline::run(&view, &query, embedding.as_ref(), &metrics)?;
@@ -95,8 +100,14 @@ pub async fn recall(backend: &Backend, query: Query, deadline: Deadline) -> Resu
     let (results, index) = backend.recalls.run(deadline, work).await??;
     // What an operator looks at is not used for that.
     if !is_operator {
-        let keys = results.iter().map(|found| found.key);
-        backend.uses.count(&namespace, keys, backend.clock.now());
+        let now = backend.clock.now();
+        let mut used: BTreeMap<&Namespace, Vec<Key>> = BTreeMap::new();
+        for found in &results {
+            used.entry(&found.namespace).or_default().push(found.key);
+        }
+        for (namespace, keys) in used {
+            backend.uses.count(namespace, keys.into_iter(), now);
+        }
     }
     Ok(Answer {
         results,

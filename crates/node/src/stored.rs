@@ -51,6 +51,22 @@ pub(crate) fn windows(row: &[u8]) -> Result<Vec<&[State]>, Error> {
     Ok(windows)
 }
 
+/// The dense vector of the first window of the embedding in `row`.
+pub(crate) fn first_vector(row: &[u8]) -> Result<Vec<f32>, Error> {
+    let mut decoder = Decoder::new(row);
+    decoder.array()?;
+    decoder.skip()?;
+    if definite(decoder.array()?)? == 0 {
+        return Err(Error::message("an embedding without a window"));
+    }
+    decoder.array()?;
+    let (numbers, rest) = decoder.bytes()?.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(Error::message("half a number of a vector"));
+    }
+    Ok(numbers.iter().map(|n| f32::from_le_bytes(*n)).collect())
+}
+
 /// The rows of many keys, in their order.
 pub(crate) fn get_many(
     snapshot: &StateSnapshot,
@@ -103,6 +119,8 @@ mod tests {
         for embedding in embeddings {
             let row = minicbor::to_vec(&embedding).unwrap();
             assert_eq!(model_of(&row).unwrap(), embedding.model);
+            let first = embedding.windows.first().map(|w| w.dense.clone());
+            assert_eq!(first_vector(&row).ok(), first);
             let states: Vec<Vec<u8>> = windows(&row).unwrap().iter().map(|w| w.concat()).collect();
             let expected: Vec<Vec<u8>> = embedding
                 .windows

@@ -7,7 +7,7 @@
 //! ```text
 //! state   default     applied, membership, journal floor, owner
 //!         rows        clock, namespace, session, expiry, request, format, policy, progress, epoch,
-//!                     conflict
+//!                     conflict, trust
 //!         memories    memory
 //!         embeddings  embedding
 //!         journal     journal
@@ -36,6 +36,7 @@ pub(crate) mod progress;
 pub(crate) mod purged;
 pub(crate) mod request;
 pub(crate) mod session;
+pub(crate) mod trust;
 pub(crate) mod vote;
 
 use memorygate_core::state::RowKey;
@@ -56,6 +57,7 @@ pub(crate) mod tag {
     pub(crate) const PROGRESS: u8 = 0x0a;
     pub(crate) const EPOCH: u8 = 0x0b;
     pub(crate) const CONFLICT: u8 = 0x0c;
+    pub(crate) const TRUST: u8 = 0x0d;
 
     pub(crate) const APPLIED: u8 = 0x40;
     pub(crate) const MEMBERSHIP: u8 = 0x41;
@@ -106,7 +108,7 @@ impl Family {
 }
 
 /// The tags of replicated rows, in their order, with where they live.
-pub(crate) const REPLICATED: [(u8, Family); 12] = [
+pub(crate) const REPLICATED: [(u8, Family); 13] = [
     (tag::CLOCK, Family::Rows),
     (tag::NAMESPACE, Family::Rows),
     (tag::MEMORY, Family::Memories),
@@ -119,6 +121,7 @@ pub(crate) const REPLICATED: [(u8, Family); 12] = [
     (tag::PROGRESS, Family::Rows),
     (tag::EPOCH, Family::Rows),
     (tag::CONFLICT, Family::Rows),
+    (tag::TRUST, Family::Rows),
 ];
 
 /// Where a replicated row is stored, and under which bytes.
@@ -138,6 +141,7 @@ pub(crate) fn encode(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::Progress(namespace) => (Family::Rows, progress::encode(namespace)),
         RowKey::Epoch(namespace, id) => (Family::Rows, epoch::encode(namespace, *id)),
         RowKey::Conflict(namespace, a, b) => (Family::Rows, conflict::encode(namespace, *a, *b)),
+        RowKey::Trust(namespace, agent) => (Family::Rows, trust::encode(namespace, agent)),
     }
 }
 
@@ -156,6 +160,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RowKey, Malformed> {
         Some(&tag::PROGRESS) => progress::decode(bytes),
         Some(&tag::EPOCH) => epoch::decode(bytes),
         Some(&tag::CONFLICT) => conflict::decode(bytes),
+        Some(&tag::TRUST) => trust::decode(bytes),
         Some(_) | None => Err(Malformed::new(bytes, "unknown tag")),
     }
 }
@@ -250,6 +255,7 @@ pub(crate) mod tests {
             namespaces().prop_map(RowKey::Progress),
             (namespaces(), any::<u64>()).prop_map(|(n, id)| RowKey::Epoch(n, id)),
             (namespaces(), keys(), keys()).prop_map(|(n, a, b)| RowKey::Conflict(n, a, b)),
+            (namespaces(), names()).prop_map(|(n, agent)| RowKey::Trust(n, agent)),
         ]
     }
 

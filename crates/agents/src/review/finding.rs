@@ -142,8 +142,9 @@ pub async fn review(
             let mut context = context.clone();
             context.domain = Some(domain::CODE_REVIEW.to_owned());
             context.filter = context.filter.domain(domain::CODE_REVIEW);
-            // One that was accepted and one that was rejected may say almost the same.
-            context = context.without(Stage::Fold);
+            // One that was accepted and one that was rejected may say almost the same, and mostly one agent
+            // learned both.
+            context = context.without(Stage::Fold).without(Stage::Diversity);
             context.task = question(&file.path, &piece);
             let recalled = store.retrieve_context(&context, RECALLED).await?.results;
             for finding in weigh(&file.path, &piece, &recalled, settings) {

@@ -73,6 +73,7 @@ methods! {
     FEEDBACK = "feedback", "MemoryGate/Feedback", true, true, Write;
     FORGET = "forget", "MemoryGate/Forget", true, true, Write;
     LINK = "link", "MemoryGate/Link", true, true, Write;
+    SHARE = "share", "MemoryGate/Share", true, true, Write;
     RESTORE = "restore", "MemoryGate/Restore", true, true, Write;
     STATS = "stats", "MemoryGate/Stats", false, true, Read;
     MEMBERS = "members", "Cluster/Members", false, true, Read;
@@ -95,6 +96,8 @@ methods! {
     SET_POLICY = "change of policy", "Consolidation/SetPolicy", true, true, Write;
     LIST_CONFLICTS = "list of conflicts", "Consolidation/ListConflicts", false, true, Write;
     RESOLVE = "resolve", "Consolidation/ResolveConflict", true, true, Write;
+    LIST_TRUST = "list of trust", "Consolidation/ListTrust", false, true, Write;
+    SET_TRUST = "change of trust", "Consolidation/SetTrust", true, true, Write;
 }
 
 /// Of the time that a call has, the part that the first server may take to answer a read while there

@@ -19,6 +19,7 @@ use crate::{
     error::{Kind, Outcome},
     learn::LearnReply,
     recall::RecallReply,
+    scope::Scope,
 };
 
 /// An in-memory store that can be held up and made to fail.
@@ -86,6 +87,10 @@ impl KnowledgeStore for Moody {
         reason: &str,
     ) -> Result<(), Error> {
         KnowledgeStore::feedback(&self.inner, context, key, score, reason).await
+    }
+
+    async fn share(&self, context: &LearningContext, key: Key, with: Scope) -> Result<Key, Error> {
+        KnowledgeStore::share(&self.inner, context, key, with).await
     }
 
     async fn forget(&self, context: &LearningContext, key: Key) -> Result<(), Error> {

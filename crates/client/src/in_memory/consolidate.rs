@@ -9,7 +9,8 @@ use std::{collections::BTreeSet, ops::Bound};
 use memorygate_core::{
     apply::{Outcome as Applied, Target},
     command::{
-        Command, Consolidate, ResolveConflict, SetPolicy as SetPolicyCommand, UndoConsolidation,
+        Command, Consolidate, ResolveConflict, SetPolicy as SetPolicyCommand,
+        SetTrust as SetTrustCommand, UndoConsolidation,
         consolidate::{Step, Versioned},
     },
     consolidation::{self, Looked, Material, Nearby, Policy, Reason, Seen},
@@ -24,8 +25,9 @@ use memorygate_core::{
 use super::{InMemoryStore, Place, Rows, State, Stored, broken, memories, reused_id};
 use crate::{
     consolidation::{
-        Conflict, ConflictPage, DoneStep, Epoch, Epochs, ListConflicts, Plan, PlannedStep,
-        Progress, Reach, Resolve, SetPolicy, Status, StepKind, StepMemory, Undo, Undone,
+        AgentTrust, Conflict, ConflictPage, DoneStep, Epoch, Epochs, ListConflicts, ListTrust,
+        Plan, PlannedStep, Progress, Reach, Resolve, SetPolicy, SetTrust, Status, StepKind,
+        StepMemory, TrustPage, Undo, Undone,
     },
     error::{Error, Kind, Outcome, Violations},
     memory::{Link, Memory},
@@ -228,6 +230,57 @@ impl InMemoryStore {
         })
     }
 
+    /// One page of the agents of whom something is known, in the order of their names.
+    pub fn trust_page(
+        &self,
+        namespace: Option<&str>,
+        list: &ListTrust,
+    ) -> Result<TrustPage, Error> {
+        const OPERATION: &str = "list of trust";
+        let (violations, after) = list.check();
+        violations.into_result(OPERATION)?;
+        let namespace = Place::of(OPERATION, namespace, None)?.namespace;
+        let state = self.lock();
+        let limit = list.page_size + 1;
+        let mut known =
+            state::trusts(&state.rows, &namespace, after.as_ref(), limit).map_err(broken)?;
+        let is_last = known.len() <= list.page_size;
+        known.truncate(list.page_size);
+        let next = known.last().filter(|_| !is_last);
+        Ok(TrustPage {
+            next: next.map(|(agent, _)| agent.to_string()),
+            agents: known
+                .into_iter()
+                .map(|(agent, trust)| AgentTrust {
+                    agent: agent.to_string(),
+                    trust: trust.value(),
+                    ratings: trust.count,
+                    positive: trust.positive,
+                    negative: trust.negative,
+                    set: trust.set,
+                })
+                .collect(),
+            position: state.position,
+        })
+    }
+
+    /// Says how far an agent is trusted, or takes that back.
+    pub fn set_trust(&self, namespace: Option<&str>, set: &SetTrust) -> Result<Position, Error> {
+        const OPERATION: &str = "change of trust";
+        let (violations, agent) = set.check();
+        violations.into_result(OPERATION)?;
+        let command = Command::SetTrust(SetTrustCommand {
+            namespace: Place::of(OPERATION, namespace, None)?.namespace,
+            agent: agent.expect("an agent without a violation was parsed"),
+            trust: set.trust,
+        });
+        let (outcome, position) = self.write(OPERATION, set.request_id, command)?;
+        if outcome != Applied::TrustSet {
+            return Err(reused_id(OPERATION));
+        }
+        Ok(position)
+    }
+
     /// Says which of two memories is right, or that both are.
     pub fn resolve(&self, namespace: Option<&str>, resolve: &Resolve) -> Result<Mutation, Error> {
         let command = Command::ResolveConflict(ResolveConflict {
@@ -258,7 +311,7 @@ fn planned(state: &State, namespace: &Namespace, reach: Reach) -> Result<Planned
         Reach::Everything => 0,
         Reach::New => state::progress(rows, namespace).map_err(broken)?.through,
     };
-    let live: Vec<Seen> = memories(rows, namespace)?
+    let live: Vec<Seen> = memories(rows, namespace, &Reader::operator())?
         .into_iter()
         .filter(|stored| !stored.record.is_archived())
         .map(seen)
@@ -411,7 +464,11 @@ fn whole(rows: &Rows, namespace: &Namespace, key: Key) -> Result<Memory, Error> 
     let memory = state::memory(rows, namespace, key)
         .map_err(broken)?
         .expect("what is planned or in conflict is stored");
-    Ok(super::stored(rows, namespace, key, memory)?.memory)
+    let place = Place {
+        namespace: namespace.clone(),
+        reader: Reader::operator(),
+    };
+    Ok(super::stored(rows, &place, key, memory)?.memory)
 }
 
 fn epoch((id, epoch): (u64, state::Epoch)) -> Epoch {

@@ -559,7 +559,9 @@ async fn every_stage_can_be_switched_off() {
         Stage::Recency,
         Stage::Importance,
         Stage::Usefulness,
+        Stage::Trust,
         Stage::Fold,
+        Stage::Diversity,
         Stage::Lexical,
     ];
     let recall = stages

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use minicbor::{Decode, Encode};
 
+use super::evidence;
 use crate::{
     apply::{Context, Outcome, Rejection},
     key::Key,
     limits,
-    memory::{self, Archived, Invalid, Link, Memory, Reason, Relation},
+    memory::{Archived, Invalid, Link, Memory, Reason, Relation},
     name::Namespace,
     state::{self, Before, Conflict, Done, Epoch, Progress, Read, ReadError, Transaction},
 };
@@ -217,11 +218,15 @@ impl At<'_> {
         }
         let mut new = old.clone();
         for (key, source) in &sources {
-            take_in(&mut new, *key, source);
+            evidence::count(&mut new, source);
+            evidence::say(&mut new, source);
+            new.merged.insert(*key);
+            new.merged.extend(&source.merged);
+            new.shared.extend(source.shared.clone());
         }
         let keys: BTreeSet<Key> = new.merged.iter().copied().chain([keep.key]).collect();
         new.links.retain(|link| !keys.contains(&link.target));
-        if new.merged.len() > limits::MERGED_MAX {
+        if new.merged.len() > limits::MERGED_MAX || new.shared.len() > limits::SHARINGS_MAX {
             return Ok(None);
         }
         // What replaces the sources is there before they go, in the same entry.
@@ -337,36 +342,4 @@ impl At<'_> {
         tx.update(self.namespace, key, old, new)?;
         Ok(before)
     }
-}
-
-/// Adds the evidence of `source` to `memory`. What would contradict what is there is left in the
-/// archived source.
-fn take_in(memory: &mut Memory, key: Key, source: &Memory) {
-    memory.occurrences = memory.occurrences.saturating_add(source.occurrences);
-    memory.last_seen_at = memory.last_seen_at.max(source.last_seen_at);
-    memory.importance = memory.importance.max(source.importance);
-    memory.feedback.join(&source.feedback);
-    memory.used.count = memory.used.count.saturating_add(source.used.count);
-    memory.used.last_at = memory.used.last_at.max(source.used.last_at);
-    // As when a lesson is learned again, it lives as long as its longest-lived occurrence.
-    memory.expires_at = match (memory.expires_at, source.expires_at) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        (None, _) | (_, None) => None,
-    };
-    for (name, value) in &source.metadata {
-        if !memory.metadata.contains_key(name) {
-            let mut joined = memory.metadata.clone();
-            joined.insert(name.clone(), value.clone());
-            if memory::check_metadata(&joined).is_ok() {
-                memory.metadata = joined;
-            }
-        }
-    }
-    for link in &source.links {
-        if memory.links.len() < limits::LINKS_MAX {
-            memory.links.insert(*link);
-        }
-    }
-    memory.merged.insert(key);
-    memory.merged.extend(&source.merged);
 }

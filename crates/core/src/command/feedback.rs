@@ -5,9 +5,9 @@ use minicbor::{Decode, Encode};
 use crate::{
     apply::{Context, Outcome, Rejection, Target},
     limits,
-    memory::Invalid,
+    memory::{Invalid, Memory},
     name::Name,
-    state::{Read, ReadError, Transaction},
+    state::{self, Read, ReadError, Transaction},
 };
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -55,7 +55,26 @@ impl GiveFeedback {
         new.version += 1;
         new.updated_at = context.now;
         let outcome = self.target.changed(key, &new);
+        self.count_for_learner(tx, &old)?;
         tx.update(&self.target.namespace, key, &old, new)?;
         Ok(Ok(outcome))
+    }
+
+    /// What is said of a memory is said of whoever learned it, if someone else says so and gives a name.
+    fn count_for_learner<R: Read>(
+        &self,
+        tx: &mut Transaction<'_, R>,
+        memory: &Memory,
+    ) -> Result<(), ReadError> {
+        let (Some(learner), Some(by)) = (&memory.agent, &self.agent) else {
+            return Ok(());
+        };
+        if learner == by {
+            return Ok(());
+        }
+        let namespace = &self.target.namespace;
+        let mut trust = state::trust(tx, namespace, learner)?;
+        trust.add(self.score);
+        tx.set_trust(namespace, learner, &trust)
     }
 }

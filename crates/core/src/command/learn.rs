@@ -87,16 +87,17 @@ impl Learn {
     ) -> Result<Result<Outcome, Rejection>, ReadError> {
         let mut learned = Vec::with_capacity(self.experiences.len());
         for (offset, experience) in (0..).zip(&self.experiences) {
-            let key = Key::of(
+            let own = Key::of(
                 &self.namespace,
                 &experience.scope,
                 &experience.domain,
                 &experience.content,
             );
             // What was merged lives on in another memory, which learns it again.
-            let (key, mut known) = state::current(tx, &self.namespace, key)?;
-            if let Some(gone) = known.take_if(|memory| memory.is_expired(context.now)) {
+            let (mut key, mut known) = state::current(tx, &self.namespace, own)?;
+            while let Some(gone) = known.take_if(|memory| memory.is_expired(context.now)) {
                 tx.remove(&self.namespace, key, &gone)?;
+                (key, known) = (own, tx.memory(&self.namespace, own)?);
             }
             let created = known.is_none();
             let memory = match known {
@@ -104,6 +105,21 @@ impl Learn {
                     let memory = experience.first(context, offset);
                     let embedding = experience.embedding.clone();
                     tx.create(&self.namespace, key, memory.clone(), embedding)?;
+                    memory
+                }
+                // What was shared is met again; what is said of it in the narrower scope stays there.
+                Some(shared) if shared.scope != experience.scope => {
+                    let met = experience.met_again(&shared, context);
+                    tx.update(&self.namespace, key, &shared, met)?;
+                    let old = tx.memory(&self.namespace, own)?.expect(
+                        "a memory of another scope is found through the one that leads there",
+                    );
+                    let memory = Memory {
+                        archived: old.archived,
+                        ..experience.again(&old, context)
+                    };
+                    tx.update(&self.namespace, own, &old, memory.clone())?;
+                    key = own;
                     memory
                 }
                 Some(old) => {
@@ -178,25 +194,15 @@ impl Experience {
             used: Used::default(),
             archived: None,
             merged: BTreeSet::new(),
+            shared: BTreeMap::new(),
         }
     }
 
     /// The same lesson once more. What it adds is kept and what it would contradict is not: who
     /// taught it first, and in which session, stays; metadata and links join where there is room.
     fn again(&self, old: &Memory, context: &Context) -> Memory {
-        let mut memory = old.clone();
-        memory.version += 1;
-        memory.occurrences = old.occurrences.saturating_add(1);
-        memory.last_seen_at = old
-            .last_seen_at
-            .max(self.occurred_at.unwrap_or(context.now));
-        memory.importance = reinforced(old.importance, self.importance);
+        let mut memory = self.met_again(old, context);
         memory.pinned = old.pinned || self.pinned;
-        // A lesson met again lives as long as its longest-lived occurrence.
-        memory.expires_at = match (old.expires_at, self.expires_at) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (None, _) | (_, None) => None,
-        };
         for (name, value) in &self.metadata {
             let mut joined = memory.metadata.clone();
             joined.insert(name.clone(), value.clone());
@@ -204,12 +210,30 @@ impl Experience {
                 memory.metadata = joined;
             }
         }
-        memory.archived = None;
         for link in &self.links {
             if memory.links.len() < limits::LINKS_MAX {
                 memory.links.insert(*link);
             }
         }
+        memory
+    }
+
+    /// The part of it that says nothing of what is written here: all that a memory of a wider scope learns
+    /// of it.
+    fn met_again(&self, old: &Memory, context: &Context) -> Memory {
+        let mut memory = old.clone();
+        memory.version += 1;
+        memory.occurrences = old.occurrences.saturating_add(1);
+        memory.last_seen_at = old
+            .last_seen_at
+            .max(self.occurred_at.unwrap_or(context.now));
+        memory.importance = reinforced(old.importance, self.importance);
+        // A lesson met again lives as long as its longest-lived occurrence.
+        memory.expires_at = match (old.expires_at, self.expires_at) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (None, _) | (_, None) => None,
+        };
+        memory.archived = None;
         memory.updated_at = context.now;
         memory
     }

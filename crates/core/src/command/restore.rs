@@ -15,7 +15,7 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// A merged memory cannot be restored alone: its evidence is part of another one.
+    /// A memory that was merged or shared cannot be restored alone: its evidence is part of another one.
     pub(crate) fn apply<R: Read>(
         &self,
         tx: &mut Transaction<'_, R>,
@@ -30,6 +30,9 @@ impl Restore {
             None => return Ok(Ok(self.target.unchanged(key, &old))),
             Some(Reason::Merged { into }) => {
                 return Ok(Err(Rejection::Merged { key, into }));
+            }
+            Some(Reason::Shared { .. } | Reason::Withheld) => {
+                return Ok(Err(Rejection::Shared { key }));
             }
             Some(Reason::Faded | Reason::Superseded { .. }) => {}
         }

@@ -160,6 +160,7 @@ fn merge(nearby: &Nearby, taken: &BTreeSet<Key>, now: TimeMs, policy: &Policy) -
     let ((keep, saying), others) = group.split_first()?;
     let saying = saying.clone();
     let (mut absorb, mut least, mut said) = (Vec::new(), 1.0_f32, vec![(saying, &keep.dense)]);
+    let mut shared = keep.memory.shared.len();
     for (other, own) in others {
         let cosine = dot(&keep.dense, &other.dense);
         let fits_all = said.iter().all(|(saying, dense)| {
@@ -167,13 +168,15 @@ fn merge(nearby: &Nearby, taken: &BTreeSet<Key>, now: TimeMs, policy: &Policy) -
         });
         let has_room = keep.memory.merged.len() + absorb.len() + 1 + other.memory.merged.len()
             <= limits::MERGED_MAX
-            && absorb.len() < limits::MERGE_MAX;
+            && absorb.len() < limits::MERGE_MAX
+            && shared + other.memory.shared.len() <= limits::SHARINGS_MAX;
         // What the kept one does not say would be lost to recalls.
         let is_covered = said[0].0.covers(own);
         if fits_all && is_covered && has_room && !other.memory.pinned {
             least = least.min(cosine);
             said.push((own.clone(), &other.dense));
             absorb.push(versioned(other));
+            shared += other.memory.shared.len();
         }
     }
     (!absorb.is_empty()).then(|| Planned {

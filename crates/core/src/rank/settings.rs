@@ -27,6 +27,10 @@ pub struct Settings {
     pub importance: f32,
     /// What perfect feedback has over none.
     pub usefulness: f32,
+    /// What a memory of a fully trusted agent has over one of an agent of whom nothing is known, and that
+    /// has over one of a fully distrusted one. Less than usefulness: what was said of a memory itself
+    /// says more of it than what was said of others by the same agent.
+    pub trust: f32,
     /// Candidates taken from each of the two indexes, before they are joined.
     pub candidates: usize,
     /// Share of its BM25 score that a memory lends to the next and the previous of its session.
@@ -65,6 +69,7 @@ impl Default for Settings {
             recency: 0.1,
             importance: 0.1,
             usefulness: 0.5,
+            trust: 0.3,
             candidates: 100,
             neighbour: 0.3,
             far_neighbour: 0.15,
@@ -101,6 +106,7 @@ impl Settings {
             ("recency", self.recency),
             ("importance", self.importance),
             ("usefulness", self.usefulness),
+            ("trust", self.trust),
         ];
         for (name, value) in weights {
             within(
@@ -181,8 +187,12 @@ pub enum Stage {
     Recency,
     Importance,
     Usefulness,
+    /// Trust in the agent that learned it.
+    Trust,
     /// Folding of near-identical results.
     Fold,
+    /// That no source takes all places with what is near each other.
+    Diversity,
 }
 
 /// Which stages run.

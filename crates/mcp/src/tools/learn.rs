@@ -155,23 +155,12 @@ fn experience(arguments: Arguments, client: &Client) -> Result<Experience, Refus
 fn scope(arguments: &Arguments, client: &Client) -> Result<Scope, Refusal> {
     let tool = Tool::Learn;
     let reader = client.reader();
-    let known = reader.teams.iter().cloned().collect::<Vec<_>>().join(", ");
     match (arguments.visibility, &arguments.team) {
         (None | Some(Visibility::Shared), None) => Ok(Scope::Shared),
-        (None | Some(Visibility::Team), Some(team)) if reader.teams.contains(team) => {
-            Ok(Scope::Team(team.clone()))
+        (None, team @ Some(_)) | (Some(Visibility::Team), team) => {
+            let team = tool.team(team.clone(), "visibility", client)?;
+            Ok(Scope::Team(team))
         }
-        (None | Some(Visibility::Team), Some(_)) => {
-            Err(tool.wrong("team", format!("expected one of yours: {known}")))
-        }
-        (Some(Visibility::Team), None) => match reader.teams.iter().next() {
-            Some(team) if reader.teams.len() == 1 => Ok(Scope::Team(team.clone())),
-            Some(_) => Err(tool.wrong("team", format!("say which of yours: {known}"))),
-            None => {
-                let why = "you are in no team here; leave it out, so that everyone sees the lesson";
-                Err(tool.wrong("visibility", why))
-            }
-        },
         (Some(Visibility::Private), None) => match &reader.agent {
             Some(agent) => Ok(Scope::Agent(agent.clone())),
             None => {

@@ -142,6 +142,22 @@ async fn who_may_see_a_lesson_is_said_and_checked() {
     let nobody = Assistant::of(server_for(&address, Reader::default())).await;
     let (text, _) = nobody.call("memory_list", json!({})).await;
     assert_eq!(text, "No memories.");
+    let own = seen["memories"].as_array().unwrap();
+    let own = own.iter().find(|m| m["visible_to"] == "agent:ada").unwrap();
+    let share = |with: &str| json!({"key": own["key"], "with": with});
+    let text = nobody.refused("memory_share", share("team")).await;
+    assert!(text.starts_with("with: you are in no team here"), "{text}");
+    let text = nobody.refused("memory_share", share("shared")).await;
+    assert!(text.starts_with("share failed: no memory"), "{text}");
+    let (text, shared) = ada.call("memory_share", share("team")).await;
+    assert!(text.starts_with("Shared; it has the key "), "{text}");
+    let (text, _) = ada.call("memory_share", share("team")).await;
+    assert!(text.starts_with("It was shared so already"), "{text}");
+    let (_, got) = ada.call("memory_get", json!({"key": shared["key"]})).await;
+    assert_eq!(got["memory"]["visible_to"], "team:sre");
+    assert_eq!(got["memory"]["shared_by"], json!(["ada"]));
+    let (text, _) = nobody.call("memory_list", json!({})).await;
+    assert_eq!(text, "No memories.");
     let text = nobody.refused("memory_learn", private).await;
     assert!(
         text.starts_with("visibility: you have no name here"),
@@ -350,7 +366,7 @@ async fn the_tools_are_explained_and_only_reading_ones_are_offered_on_request() 
             .collect()
     };
     let all = assistant.session.list_all_tools().await.unwrap();
-    assert_eq!(names(all).len(), 6);
+    assert_eq!(names(all).len(), 7);
     let careful = Assistant::of(server(&address).read_only()).await;
     let some = careful.session.list_all_tools().await.unwrap();
     assert_eq!(names(some), ["memory_recall", "memory_get", "memory_list"]);

@@ -46,7 +46,7 @@ struct Standing {
 
 pub(super) async fn run(_args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     let client = global.client()?;
-    let standings = standings(&client, global.namespace.as_deref()).await?;
+    let standings = standings(&client, global.named_namespace()).await?;
     if output.is_json() {
         let namespaces = standings.iter().map(Record::from).collect();
         output.json(&Document { namespaces })?;

@@ -353,3 +353,147 @@ async fn stats_tell_what_is_stored_and_where_the_node_stands() {
     assert_eq!(one["position"]["index"], 3);
     assert_eq!(one["state_hash"].as_str().unwrap().len(), 64);
 }
+
+#[tokio::test]
+async fn a_memory_is_shared_under_a_new_key_that_the_old_one_leads_to() {
+    let mgctl = Mgctl::start().await;
+    let lesson = [
+        "learn",
+        "disk full",
+        "-d",
+        "infrastructure",
+        "--agent",
+        "ada",
+        "--private",
+    ];
+    let learned = mgctl.json(&lesson).await;
+    let own = learned["key"].as_str().unwrap();
+    let ran = mgctl.run(&["share", own, "--agent", "ada"]).await;
+    let (code, message) = ran.failed();
+    assert_eq!(code, 2);
+    assert!(message.contains("name one team"), "{message}");
+    let ran = mgctl
+        .run(&["share", own, "--agent", "bob", "--everyone"])
+        .await;
+    assert_eq!(ran.failed().0, 3);
+    let ran = mgctl
+        .run(&[
+            "share",
+            own,
+            "--agent",
+            "ada",
+            "--everyone",
+            "--if-version",
+            "9",
+        ])
+        .await;
+    assert_eq!(ran.failed().0, 1);
+    let shared = mgctl
+        .ok(&["share", own, "--agent", "ada", "--team", "sre"])
+        .await;
+    let key = shared
+        .strip_prefix("shared as ")
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap();
+    assert_ne!(key, own);
+    let memory = mgctl.json(&["get", key, "--team", "sre"]).await;
+    assert_eq!(memory["scope"]["team"], "sre");
+    assert_eq!(memory["shared_by"][0]["agent"], "ada");
+    let text = mgctl.ok(&["get", key, "--team", "sre"]).await;
+    assert!(text.contains("shared      by ada, "), "{text}");
+    let old = mgctl.json(&["get", own, "--agent", "ada"]).await;
+    assert_eq!(old["archived"]["reason"], "shared");
+    let history = mgctl.ok(&["history", own, "--agent", "ada"]).await;
+    assert!(history.contains("shared as "), "{history}");
+    let ran = mgctl.run(&["restore", own, "--agent", "ada"]).await;
+    let (_, message) = ran.failed();
+    assert!(message.contains("cannot be taken back"), "{message}");
+    let narrower = ["share", key, "--team", "sre,web", "--everyone"];
+    let document = mgctl.json(&narrower).await;
+    assert_eq!(
+        (&document["changed"], &document["version"]),
+        (&true.into(), &1.into())
+    );
+}
+
+#[tokio::test]
+async fn a_recall_takes_several_namespaces_and_nothing_else_does() {
+    let mgctl = Mgctl::start().await;
+    for namespace in ["ops", "checkout"] {
+        let lesson = format!("disk full in {namespace}");
+        let learn = [
+            "learn",
+            &lesson,
+            "-d",
+            "infrastructure",
+            "--namespace",
+            namespace,
+        ];
+        mgctl.ok(&learn).await;
+    }
+    let both = [
+        "recall",
+        "disk full",
+        "--namespace",
+        "ops",
+        "--namespace",
+        "checkout",
+    ];
+    let found = mgctl.json(&both).await;
+    let mut namespaces: Vec<&str> = found["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["memory"]["namespace"].as_str().unwrap())
+        .collect();
+    namespaces.sort_unstable();
+    assert_eq!(namespaces, ["checkout", "ops"]);
+    let text = mgctl.ok(&both).await;
+    assert!(
+        text.contains("    in ops\n") && text.contains("    in checkout\n"),
+        "{text}"
+    );
+    let ran = mgctl.run(&["list", "--namespace", "ops,checkout"]).await;
+    let (code, message) = ran.failed();
+    assert_eq!(code, 2);
+    assert!(message.contains("one namespace"), "{message}");
+    let twice = ["recall", "disk full", "--namespace", "ops,ops"];
+    let ran = mgctl.run(&twice).await;
+    let (code, message) = ran.failed();
+    assert!(code == 2 && message.contains("named twice"), "{message}");
+}
+
+#[tokio::test]
+async fn trust_is_shown_set_and_taken_back() {
+    let mgctl = Mgctl::start().await;
+    let list = ["trust", "list"];
+    assert_eq!(mgctl.ok(&list).await, "nothing is known of any agent\n");
+    let lesson = [
+        "learn",
+        "disk full",
+        "-d",
+        "infrastructure",
+        "--agent",
+        "ada",
+    ];
+    let learned = mgctl.json(&lesson).await;
+    let key = learned["key"].as_str().unwrap();
+    mgctl.ok(&["feedback", key, "1", "--agent", "ada"]).await;
+    mgctl.ok(&["feedback", key, "1", "--agent", "bob"]).await;
+    let text = mgctl.ok(&list).await;
+    assert_eq!(text, "0.56  ada  (1 rating, +1.00 −0.00)\n");
+    let text = mgctl.ok(&["trust", "set", "ada", "0"]).await;
+    assert_eq!(text, "trust in ada is 0.00\n");
+    let text = mgctl.ok(&list).await;
+    assert_eq!(
+        text,
+        "0.00  ada  (1 rating, +1.00 −0.00, set by an operator)\n"
+    );
+    mgctl.ok(&["trust", "clear", "ada"]).await;
+    let document = mgctl.json(&list).await;
+    assert_eq!(document["ratings"], 1);
+    let wrong = mgctl.run(&["trust", "set", "ada", "2"]).await;
+    assert_eq!(wrong.failed().0, 2);
+}

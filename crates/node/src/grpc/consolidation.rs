@@ -4,6 +4,7 @@ mod conflicts;
 mod epochs;
 mod passes;
 mod policies;
+mod trust;
 
 use std::sync::Arc;
 
@@ -95,5 +96,21 @@ impl consolidation_server::Consolidation for ConsolidationApi {
     ) -> Answer<v1::MutationResponse> {
         let resolved = conflicts::resolve(&self.api.backend, request).await;
         self.api.answer(Call::Mutating, resolved)
+    }
+
+    async fn list_trust(
+        &self,
+        request: Request<v1::ListTrustRequest>,
+    ) -> Answer<v1::ListTrustResponse> {
+        let listed = trust::list(&self.api.backend, request).await;
+        self.api.answer(Call::Reading, listed)
+    }
+
+    async fn set_trust(
+        &self,
+        request: Request<v1::SetTrustRequest>,
+    ) -> Answer<v1::SetTrustResponse> {
+        let set = trust::set(&self.api.backend, request).await;
+        self.api.answer(Call::Mutating, set)
     }
 }

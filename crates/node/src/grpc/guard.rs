@@ -187,7 +187,7 @@ where
 
 /// Method names as labels: those of the services, each of which one has, so that a caller cannot invent metrics.
 fn known(method: &str) -> Option<&'static str> {
-    const MEMORY_GATE: [&str; 11] = [
+    const MEMORY_GATE: [&str; 12] = [
         "Learn",
         "LearnStream",
         "Recall",
@@ -197,6 +197,7 @@ fn known(method: &str) -> Option<&'static str> {
         "Feedback",
         "Forget",
         "Link",
+        "Share",
         "Restore",
         "Stats",
     ];
@@ -214,7 +215,7 @@ fn known(method: &str) -> Option<&'static str> {
         "SaveSnapshot",
         "VerifySnapshot",
     ];
-    const CONSOLIDATION: [&str; 8] = [
+    const CONSOLIDATION: [&str; 10] = [
         "PlanConsolidation",
         "RunConsolidation",
         "ListEpochs",
@@ -223,6 +224,8 @@ fn known(method: &str) -> Option<&'static str> {
         "SetPolicy",
         "ListConflicts",
         "ResolveConflict",
+        "ListTrust",
+        "SetTrust",
     ];
     let (service, name) = method.split_once('/')?;
     let methods: &[&'static str] = match service {
@@ -238,7 +241,7 @@ fn call_of(method: &str) -> Call {
     match method {
         "Recall" | "Get" | "List" | "Stats" | "Members" | "Status" | "Verify" | "ListAlarms"
         | "ListSnapshots" | "SaveSnapshot" | "VerifySnapshot" | "PlanConsolidation"
-        | "ListEpochs" | "GetPolicy" | "ListConflicts" => Call::Reading,
+        | "ListEpochs" | "GetPolicy" | "ListConflicts" | "ListTrust" => Call::Reading,
         _ => Call::Mutating,
     }
 }

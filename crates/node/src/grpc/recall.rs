@@ -17,11 +17,10 @@ pub(super) async fn recall(
 ) -> Result<v1::RecallResponse, Error> {
     let deadline = super::deadline(&request);
     let query = read::recall(request.into_inner(), &backend.ranking)?;
-    let namespace = query.namespace.clone();
     let answer = recall::recall(backend, query, deadline).await?;
     let results = answer.results.into_iter().map(|found| v1::Recalled {
         memory: Some(write::memory(
-            &namespace,
+            &found.namespace,
             found.key,
             found.memory,
             found.model,

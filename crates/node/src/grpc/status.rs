@@ -155,6 +155,9 @@ fn kind(error: &Error) -> Kind {
         Error::Consolidation(Rejection::Merged { .. }) => {
             (Code::FailedPrecondition, "MERGED", None)
         }
+        Error::Consolidation(Rejection::Shared { .. }) => {
+            (Code::FailedPrecondition, "SHARED", None)
+        }
         Error::Consolidation(_) => (Code::NotFound, "NOT_FOUND", None),
         Error::Draining => (Code::Unavailable, "DRAINING", Some(RETRY_UNAVAILABLE)),
         Error::NoQuorum { .. } => (Code::Unavailable, "NO_QUORUM", Some(RETRY_UNAVAILABLE)),

@@ -152,7 +152,8 @@ fn learned(
             | Done::Consolidated { .. }
             | Done::Undone { .. }
             | Done::UsesCounted { .. }
-            | Done::PolicySet,
+            | Done::PolicySet
+            | Done::TrustSet,
         )
         | None => None,
     })

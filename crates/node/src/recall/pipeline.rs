@@ -1,13 +1,19 @@
 //! The steps of a recall over one view, on one thread.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, btree_map},
+    time::Instant,
+};
 
 use memorygate_core::{
     embedding::{Embedding, ModelId, QueryEmbedding, TokenStates},
     key::Key,
     memory::Memory,
+    name::Name,
     rank::{self, Candidate, Prior, Ranked, Stage},
-    state::{ReadError, RowKey, decode},
+    shown::Shown,
+    state::{self, ReadError, RowKey, decode},
+    trust::Trust,
 };
 use memorygate_index::{
     late,
@@ -27,6 +33,8 @@ use crate::{
 /// A candidate with its stored rows.
 struct Row {
     key: Key,
+    /// Place of its namespace among those that are asked.
+    place: usize,
     dense: f32,
     lexical: f32,
     session: Option<u32>,
@@ -41,38 +49,49 @@ pub(super) fn run(
     embedding: Option<&QueryEmbedding>,
     metrics: &Metrics,
 ) -> Result<Vec<Found>, Error> {
-    let Some(index) = view.index().namespace(&query.namespace) else {
+    // One that holds nothing has no index, and nothing to say.
+    let namespaces = query.namespaces.iter();
+    let indexes: Indexes<'_> = namespaces
+        .map(|name| view.index().namespace(name))
+        .collect();
+    if indexes.iter().all(Option::is_none) {
         return Ok(Vec::new());
-    };
+    }
     let mut lap = Lap::start(metrics);
-    let candidates = candidates(view, index, query, embedding)?;
+    let candidates = candidates(view, &indexes, query, embedding)?;
     metrics.recall_candidates.observe(candidates.len() as f64);
     lap.end(stage::SEARCH);
     let rows = read(view, query, &candidates)?;
     lap.end(stage::READ);
     let late = match embedding {
         Some(embedding) if query.stages.has(Stage::Late) => {
-            late_scores(&index.late_query(embedding), embedding.model, query, &rows)?
+            // How rare a piece is, each namespace says for itself.
+            let late = |index: &Option<&NamespaceIndex>| index.map(|i| i.late_query(embedding));
+            let late: Vec<_> = indexes.iter().map(late).collect();
+            late_scores(&late, embedding.model, query, &rows)?
         }
         Some(_) | None => vec![None; rows.len()],
     };
     lap.end(stage::LATE);
     let now = view.clock();
+    let trust = trust(view, query, &rows)?;
     let candidates: Vec<Candidate> = rows
         .iter()
         .zip(&late)
-        .map(|(row, late)| Candidate {
+        .zip(trust)
+        .map(|((row, late), trust)| Candidate {
             key: row.key,
+            namespace: u16::try_from(row.place).expect("the namespaces of a recall are bounded"),
             dense: row.dense,
             lexical: row.lexical,
             late: *late,
             session: row.session,
-            prior: Prior::of(&row.memory, now, &query.ranking),
+            prior: Prior::of(&row.memory, trust, now, &query.ranking),
         })
         .collect();
     let mut failed = None;
     let ranked = rank::rank(&candidates, &query.ranking, query.stages, |best| {
-        expand(index, query, &rows, best).unwrap_or_else(|error| {
+        expand(&indexes, query, &rows, best).unwrap_or_else(|error| {
             failed = Some(error);
             None
         })
@@ -86,7 +105,7 @@ pub(super) fn run(
         lexical: rows[at].lexical,
         late: late[at].unwrap_or_default(),
     };
-    let found = found(ranked, &rows, raw, query)?;
+    let found = found(view, ranked, &rows, raw, query)?;
     let found = if query.follow_links {
         answer::with_linked(view, query, found)?
     } else {
@@ -96,12 +115,19 @@ pub(super) fn run(
     Ok(found)
 }
 
+/// What each namespace that is asked has; in their order.
+type Indexes<'a> = Vec<Option<&'a NamespaceIndex>>;
+
+/// A candidate and the place of its namespace.
+type Placed = (namespace::Candidate, usize);
+
+/// Those of all namespaces, in the order of their keys. Sessions get numbers that are theirs in all of them.
 fn candidates(
     view: &View<'_>,
-    index: &NamespaceIndex,
+    indexes: &Indexes<'_>,
     query: &Query,
     embedding: Option<&QueryEmbedding>,
-) -> Result<Vec<namespace::Candidate>, Error> {
+) -> Result<Vec<Placed>, Error> {
     let vector = embedding.filter(|_| query.stages.has(Stage::Dense));
     let shares = if query.stages.has(Stage::Neighbours) {
         Shares {
@@ -124,29 +150,66 @@ fn candidates(
         reader: &query.reader,
         now: view.clock(),
     };
-    index.candidates(&query).map_err(|error| Error::Internal {
-        reason: format!("search vectors: {error}"),
-    })
+    let mut candidates: Vec<Placed> = Vec::new();
+    let mut sessions: BTreeMap<(usize, u32), u32> = BTreeMap::new();
+    for (place, index) in indexes.iter().enumerate() {
+        let Some(index) = index else { continue };
+        let found = index.candidates(&query).map_err(|error| Error::Internal {
+            reason: format!("search vectors: {error}"),
+        })?;
+        for mut candidate in found {
+            candidate.session = candidate.session.map(|session| {
+                let next = u32::try_from(sessions.len()).expect("there are few candidates");
+                *sessions.entry((place, session)).or_insert(next)
+            });
+            candidates.push((candidate, place));
+        }
+    }
+    // Each namespace's come in key order; the sort keeps what is sorted already.
+    candidates.sort_by_key(|(candidate, place)| (candidate.key, *place));
+    Ok(candidates)
+}
+
+/// Trust in the agents of `rows`, in their order: one look for each agent of a namespace.
+fn trust(view: &View<'_>, query: &Query, rows: &[Row]) -> Result<Vec<f32>, ReadError> {
+    if !query.stages.has(Stage::Trust) {
+        return Ok(vec![Trust::NEUTRAL; rows.len()]);
+    }
+    let mut known: BTreeMap<(usize, &Name), f32> = BTreeMap::new();
+    let mut trust = Vec::with_capacity(rows.len());
+    for row in rows {
+        let Some(agent) = &row.memory.agent else {
+            trust.push(Trust::NEUTRAL);
+            continue;
+        };
+        let value = match known.entry((row.place, agent)) {
+            btree_map::Entry::Occupied(known) => *known.get(),
+            btree_map::Entry::Vacant(new) => {
+                let snapshot = &*view.records().state;
+                let namespace = &query.namespaces[row.place];
+                *new.insert(state::trust(snapshot, namespace, agent)?.value())
+            }
+        };
+        trust.push(value);
+    }
+    Ok(trust)
 }
 
 /// Index and state show one moment, so each candidate is stored and passes; one that does not is a
 /// bug that must not show a memory to someone who may not see it.
-fn read(
-    view: &View<'_>,
-    query: &Query,
-    candidates: &[namespace::Candidate],
-) -> Result<Vec<Row>, ReadError> {
-    let row = |key: Key| RowKey::Memory(query.namespace.clone(), key);
-    let embedding = |key: Key| RowKey::Embedding(query.namespace.clone(), key);
-    let memories: Vec<RowKey> = candidates.iter().map(|c| row(c.key)).collect();
-    let embeddings: Vec<RowKey> = candidates.iter().map(|c| embedding(c.key)).collect();
+fn read(view: &View<'_>, query: &Query, candidates: &[Placed]) -> Result<Vec<Row>, ReadError> {
+    let row = |(c, place): &Placed| RowKey::Memory(query.namespaces[*place].clone(), c.key);
+    let embedding = |(c, place): &Placed| embedding_row(query, c.key, *place);
+    let memories: Vec<RowKey> = candidates.iter().map(row).collect();
+    let embeddings: Vec<RowKey> = candidates.iter().map(embedding).collect();
     let memories = stored::get_many(&view.records().state, &memories)?;
     let embeddings = stored::get_many(&view.records().state, &embeddings)?;
     let mut rows = Vec::with_capacity(candidates.len());
-    for ((candidate, memory), embedding) in candidates.iter().zip(memories).zip(embeddings) {
+    for ((placed, memory), embedding) in candidates.iter().zip(memories).zip(embeddings) {
+        let (candidate, place) = (&placed.0, placed.1);
         let key = candidate.key;
         let memory = match memory {
-            Some(bytes) => Some(decode::<Memory>(&row(key), &bytes)?),
+            Some(bytes) => Some(decode::<Memory>(&row(placed), &bytes)?),
             None => None,
         };
         let passes = |m: &Memory| query.filter.passes(m, &query.reader, view.clock());
@@ -160,6 +223,7 @@ fn read(
         };
         rows.push(Row {
             key,
+            place,
             dense: candidate.dense,
             lexical: candidate.lexical,
             session: candidate.session,
@@ -170,8 +234,13 @@ fn read(
     Ok(rows)
 }
 
+fn embedding_row(query: &Query, key: Key, place: usize) -> RowKey {
+    RowKey::Embedding(query.namespaces[place].clone(), key)
+}
+
+/// By the late query of each row's namespace.
 fn late_scores(
-    late: &late::Query,
+    late: &[Option<late::Query>],
     model: ModelId,
     query: &Query,
     rows: &[Row],
@@ -179,7 +248,10 @@ fn late_scores(
     let penalty = f64::from(query.ranking.length_penalty);
     let score = |row: &Row| {
         let corrupt = |error: minicbor::decode::Error| {
-            stored::corrupt(RowKey::Embedding(query.namespace.clone(), row.key), &error)
+            stored::corrupt(embedding_row(query, row.key, row.place), &error)
+        };
+        let Some(late) = &late[row.place] else {
+            return Ok(None);
         };
         if stored::model_of(&row.embedding).map_err(corrupt)? != model {
             return Ok(None);
@@ -190,15 +262,16 @@ fn late_scores(
     rows.iter().map(score).collect()
 }
 
-/// Late interaction of all rows with the rarest word pieces of the best ones.
+/// Late interaction of all rows with the rarest word pieces of the best ones: the best of all namespaces,
+/// and what is rare in each row's own.
 fn expand(
-    index: &NamespaceIndex,
+    indexes: &Indexes<'_>,
     query: &Query,
     rows: &[Row],
     best: &[usize],
 ) -> Result<Option<Vec<f32>>, ReadError> {
     let embedding = |at: usize| -> Result<Embedding, ReadError> {
-        let key = RowKey::Embedding(query.namespace.clone(), rows[at].key);
+        let key = embedding_row(query, rows[at].key, rows[at].place);
         decode(&key, &rows[at].embedding)
     };
     let best: Vec<Embedding> = best
@@ -215,9 +288,14 @@ fn expand(
         .filter(|e| e.model == model)
         .flat_map(|e| e.windows.iter().map(|w| &w.states))
         .collect();
-    let Some(late) = index.expansion_query(model, states, query.ranking.expansion_pieces) else {
+    let count = query.ranking.expansion_pieces;
+    let late: Vec<Option<late::Query>> = indexes
+        .iter()
+        .map(|index| index.and_then(|i| i.expansion_query(model, states.iter().copied(), count)))
+        .collect();
+    if late.iter().all(Option::is_none) {
         return Ok(None);
-    };
+    }
     let scores = late_scores(&late, model, query, rows)?;
     let known: Vec<f32> = scores.iter().flatten().copied().collect();
     // A memory without states is as far from these pieces as the average one.
@@ -227,27 +305,41 @@ fn expand(
     ))
 }
 
-/// The best `limit`, with near-identical ones folded into the better.
+/// The best `limit`, with near-identical ones folded into the better, and no source in all places.
 fn found(
+    view: &View<'_>,
     ranked: Vec<Ranked>,
     rows: &[Row],
     raw: impl Fn(usize) -> Raw,
     query: &Query,
 ) -> Result<Vec<Found>, ReadError> {
-    let texts: Vec<&str> = ranked
-        .iter()
-        .map(|r| rows[r.at].memory.content.as_str())
-        .collect();
-    let kept = answer::fold(&texts, query.limit, query.stages.has(Stage::Fold));
+    let looks = ranked.iter().map(|ranked| {
+        let memory = &rows[ranked.at].memory;
+        rank::Look {
+            text: &memory.content,
+            source: memory.agent.as_ref(),
+        }
+    });
+    let dense = |place: usize| {
+        let row = &rows[ranked[place].at];
+        stored::first_vector(&row.embedding)
+            .map_err(|error| stored::corrupt(embedding_row(query, row.key, row.place), &error))
+    };
+    let kept = rank::select(looks, query.limit, query.stages, dense)?;
     let found = kept.into_iter().map(|kept| {
         let Ranked { at, parts, score } = ranked[kept.at];
         let row = &rows[at];
-        let model = stored::model_of(&row.embedding).map_err(|error| {
-            stored::corrupt(RowKey::Embedding(query.namespace.clone(), row.key), &error)
-        })?;
+        let model = stored::model_of(&row.embedding)
+            .map_err(|error| stored::corrupt(embedding_row(query, row.key, row.place), &error))?;
         Ok(Found {
+            namespace: query.namespaces[row.place].clone(),
             key: row.key,
-            memory: row.memory.clone(),
+            memory: Shown::to(
+                &query.reader,
+                &*view.records().state,
+                &query.namespaces[row.place],
+                row.memory.clone(),
+            )?,
             model,
             score,
             parts,
@@ -258,6 +350,7 @@ fn found(
                 .map(|place| rows[ranked[*place].at].key)
                 .collect(),
             linked_from: None,
+            is_behind: kept.is_behind,
         })
     });
     found.collect()

@@ -222,6 +222,11 @@ pub const KEYS: &[Key] = &[
         "What perfect feedback has over none.",
     ),
     key(
+        "ranking.trust",
+        "weight, 0 to 100",
+        "What a memory of a fully trusted agent has over one of an agent of whom nothing is known.",
+    ),
+    key(
         "ranking.candidates",
         "memories",
         "Candidates taken by words and again by vector, before they are joined. 1 to 10000.",

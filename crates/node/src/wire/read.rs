@@ -20,7 +20,7 @@ use prost_types::Timestamp;
 
 pub use self::{
     experience::learn,
-    mutation::{feedback, forget, link, restore, update},
+    mutation::{feedback, forget, link, restore, share, update},
     recall::recall,
 };
 use crate::{

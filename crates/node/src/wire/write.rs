@@ -4,10 +4,11 @@ use memorygate_core::{
     command::learn::Learned,
     embedding::ModelId,
     key::Key,
-    memory::{Archived, Feedback, Link, Memory, Reason},
+    memory::{Archived, Feedback, Link, Memory, Reason, Sharing},
     name::{Name, Namespace},
     rank::Parts,
     scope::Scope,
+    shown::Shown,
     time::TimeMs,
 };
 use memorygate_proto::v1;
@@ -39,7 +40,8 @@ pub fn learned(learned: &Learned) -> v1::Learned {
     }
 }
 
-pub fn memory(namespace: &Namespace, key: Key, memory: Memory, model: ModelId) -> v1::Memory {
+pub fn memory(namespace: &Namespace, key: Key, shown: Shown, model: ModelId) -> v1::Memory {
+    let memory = shown.into_memory();
     let name = |name: Option<Name>| name.map(|n| n.as_str().to_owned()).unwrap_or_default();
     v1::Memory {
         key: key.to_string(),
@@ -65,9 +67,22 @@ pub fn memory(namespace: &Namespace, key: Key, memory: Memory, model: ModelId) -
         last_used_at: (!memory.used.is_never()).then(|| time(memory.used.last_at)),
         archived: memory.archived.map(archived),
         merged: memory.merged.iter().map(Key::to_string).collect(),
+        shared_by: sharings(&memory),
         metadata: memory.metadata,
         content: memory.content,
     }
+}
+
+/// Without the keys of the narrower memories: whoever sees this one need not see those.
+fn sharings(memory: &Memory) -> Vec<v1::Sharing> {
+    let mut sharings: Vec<&Sharing> = memory.shared.values().collect();
+    sharings.sort_by_key(|sharing| sharing.at);
+    let sharings = sharings.into_iter().map(|sharing| v1::Sharing {
+        agent: sharing.by.as_ref().map(Name::to_string).unwrap_or_default(),
+        at: Some(time(sharing.at)),
+        learned_at: Some(time(sharing.learned_at)),
+    });
+    sharings.collect()
 }
 
 fn archived(archived: Archived) -> v1::Archived {
@@ -75,6 +90,8 @@ fn archived(archived: Archived) -> v1::Archived {
         Reason::Faded => ("faded", None),
         Reason::Merged { into } => ("merged", Some(into)),
         Reason::Superseded { by } => ("superseded", Some(by)),
+        Reason::Shared { to } => ("shared", Some(to)),
+        Reason::Withheld => ("withheld", None),
     };
     v1::Archived {
         reason: reason.to_owned(),
@@ -120,6 +137,7 @@ pub fn parts(parts: &Parts, raw: &Raw) -> v1::ScoreParts {
         recency: parts.recency as f32,
         importance: parts.importance as f32,
         usefulness: parts.usefulness as f32,
+        trust: parts.trust as f32,
         link: parts.link as f32,
         raw_dense: raw.dense,
         raw_lexical: raw.lexical,

@@ -38,6 +38,7 @@ mod privacy;
 mod readiness;
 mod recalling;
 mod restart;
+mod scopes;
 mod server;
 mod upgrade;
 mod wire;

@@ -62,15 +62,18 @@ fn at(position: &v1::Position, query: &str) -> RecallRequest {
 async fn the_right_memory_comes_first_with_its_score_taken_apart() {
     let mut server = Server::start().await;
     let position = learn_some(&mut server).await;
-    let answer = server
-        .recall(at(&position, "which postgres replica ran out of disk"))
-        .await;
+    let question = RecallRequest {
+        // What one agent says over and over would step back.
+        without: vec![Stage::Diversity as i32],
+        ..at(&position, "which postgres replica ran out of disk")
+    };
+    let answer = server.recall(question).await;
     assert!(contents(&answer)[0].starts_with("the postgres replica ran out of disk"));
     assert_eq!(answer.position, Some(position));
     for result in &answer.results {
         let p = result.parts.unwrap();
         let relevance = p.late + p.lexical + p.dense + p.expansion + p.session;
-        let sum = relevance + p.recency + p.importance + p.usefulness + p.link;
+        let sum = relevance + p.recency + p.importance + p.usefulness + p.trust + p.link;
         assert!(
             (sum - result.score).abs() < 1e-4,
             "{p:?} do not sum to {}",

@@ -4,6 +4,7 @@ use memorygate_core::{
     command::Command,
     key::Key,
     name::Namespace,
+    shown::Shown,
     state::{self, Conflict},
 };
 use memorygate_proto::v1;
@@ -81,7 +82,8 @@ fn pair(
     let memory = |key: Key| -> Result<Option<v1::Memory>, Error> {
         let model = stored::model(snapshot, namespace, key)?;
         let memory = state::memory(snapshot, namespace, key)?;
-        Ok(memory.map(|memory| write::memory(namespace, key, memory, model)))
+        let shown = memory.map(Shown::to_operator);
+        Ok(shown.map(|shown| write::memory(namespace, key, shown, model)))
     };
     Ok(v1::ConflictingPair {
         a: memory(a)?,

@@ -1,8 +1,14 @@
 //! What the requests of the service `Consolidation` mean.
 
 use memorygate_core::{
-    apply::Target, command::ResolveConflict, consolidation::Policy, key::Key, limits,
-    name::Namespace, request::RequestId, scope::Reader,
+    apply::Target,
+    command::{ResolveConflict, SetTrust},
+    consolidation::Policy,
+    key::Key,
+    limits, memory,
+    name::{Name, Namespace},
+    request::RequestId,
+    scope::Reader,
 };
 use memorygate_proto::v1;
 
@@ -114,6 +120,37 @@ pub fn conflicts(request: &v1::ListConflictsRequest) -> Result<Conflicts, Violat
         resolved: request.resolved,
         size: limit("page_size", request.page_size, 100, limits::PAGE_MAX)?,
         after,
+    })
+}
+
+pub struct Trusts {
+    pub namespace: Namespace,
+    pub size: usize,
+    pub after: Option<Name>,
+}
+
+pub fn trusts(request: &v1::ListTrustRequest) -> Result<Trusts, Violation> {
+    let after = Name::parse_optional(&request.page_token);
+    Ok(Trusts {
+        namespace: namespace(&request.namespace)?,
+        size: limit("page_size", request.page_size, 100, limits::PAGE_MAX)?,
+        after: after.map_err(|e| Violation::at("page_token", e))?,
+    })
+}
+
+pub fn set_trust(request: &v1::SetTrustRequest) -> Result<Mutation<SetTrust>, Violation> {
+    if let Some(actual) = request.trust
+        && !(0.0..=1.0).contains(&actual)
+    {
+        return Err(Violation::at("trust", memory::Invalid::Trust { actual }));
+    }
+    Ok(Mutation {
+        request: request_id(&request.request_id)?,
+        command: SetTrust {
+            namespace: namespace(&request.namespace)?,
+            agent: Name::parse(&request.agent).map_err(|e| Violation::at("agent", e))?,
+            trust: request.trust,
+        },
     })
 }
 

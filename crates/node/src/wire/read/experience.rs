@@ -89,7 +89,7 @@ fn links(links: &[v1::LinkTarget]) -> Result<BTreeSet<memory::Link>, Violation> 
         .collect()
 }
 
-fn scope(scope: Option<v1::Scope>) -> Result<scope::Scope, Violation> {
+pub(super) fn scope(scope: Option<v1::Scope>) -> Result<scope::Scope, Violation> {
     let name = |field: &str, text: &str| Name::parse(text).map_err(|e| Violation::at(field, e));
     match scope.and_then(|s| s.kind) {
         None | Some(v1::scope::Kind::Shared(true)) => Ok(scope::Scope::Shared),

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use memorygate_core::{
     apply::Target,
-    command::{Forget, GiveFeedback, Restore, SetLink, Update, update::Expiry},
+    command::{Forget, GiveFeedback, Restore, SetLink, Share, Update, update::Expiry},
     limits, memory,
     name::Name,
+    scope::Scope,
 };
 use memorygate_proto::v1;
 
-use super::{key, link_target, namespace, reader::reader, request_id, time};
+use super::{experience::scope, key, link_target, namespace, reader::reader, request_id, time};
 use crate::{error::Violation, mutate::Mutation};
 
 pub fn update(request: v1::UpdateRequest) -> Result<Mutation<Update>, Violation> {
@@ -116,6 +117,28 @@ pub fn restore(request: v1::RestoreRequest) -> Result<Mutation<Restore>, Violati
         request: request_id(&request.request_id)?,
         command: Restore {
             target: target(&request.namespace, &request.key, request.reader)?,
+        },
+    })
+}
+
+pub fn share(request: v1::ShareRequest) -> Result<Mutation<Share>, Violation> {
+    let with = request
+        .scope
+        .filter(|scope| scope.kind.is_some())
+        .ok_or_else(|| Violation::at("scope", "is not set, expected a team or shared"))?;
+    let with = scope(Some(with)).map_err(|v| v.within("scope"))?;
+    if let Scope::Agent(_) = with {
+        return Err(Violation::at(
+            "scope.agent",
+            memory::Invalid::SharedWithAgent,
+        ));
+    }
+    Ok(Mutation {
+        request: request_id(&request.request_id)?,
+        command: Share {
+            target: target(&request.namespace, &request.key, request.reader)?,
+            expected_version: request.expected_version,
+            with,
         },
     })
 }

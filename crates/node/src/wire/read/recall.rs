@@ -1,7 +1,10 @@
 //! What a `RecallRequest` means.
 
+use std::collections::BTreeSet;
+
 use memorygate_core::{
     embedding, limits,
+    name::Namespace,
     rank::{self, Stage, Stages},
 };
 use memorygate_proto::v1;
@@ -42,7 +45,7 @@ pub fn recall(request: v1::RecallRequest, ranking: &rank::Settings) -> Result<Qu
         return Err(Violation::at("link_hops", reason));
     }
     Ok(Query {
-        namespace: super::namespace(&request.namespace)?,
+        namespaces: namespaces(&request.namespace, &request.namespaces)?,
         text,
         vector,
         limit: super::limit(
@@ -59,6 +62,28 @@ pub fn recall(request: v1::RecallRequest, ranking: &rank::Settings) -> Result<Qu
         linearizable: request.linearizable,
         follow_links: request.link_hops > 0,
     })
+}
+
+/// All that are asked, in their order. The one name that stands alone is `default` if empty.
+fn namespaces(alone: &str, several: &[String]) -> Result<Vec<Namespace>, Violation> {
+    let mut namespaces = BTreeSet::new();
+    if several.is_empty() || !alone.is_empty() {
+        namespaces.insert(super::namespace(alone)?);
+    }
+    let actual = namespaces.len() + several.len();
+    if actual > limits::RECALL_NAMESPACES_MAX {
+        let max = limits::RECALL_NAMESPACES_MAX;
+        let reason = format!("are {actual} with the one in namespace, expected at most {max}");
+        return Err(Violation::at("namespaces", reason));
+    }
+    for (at, name) in several.iter().enumerate() {
+        let field = format!("namespaces[{at}]");
+        let namespace = Namespace::parse(name).map_err(|e| Violation::at(&field, e))?;
+        if !namespaces.insert(namespace) {
+            return Err(Violation::at(&field, format!("{name} is named twice")));
+        }
+    }
+    Ok(namespaces.into_iter().collect())
 }
 
 fn weights(
@@ -78,6 +103,7 @@ fn weights(
         ("recency", weights.recency, &mut ranking.recency),
         ("importance", weights.importance, &mut ranking.importance),
         ("usefulness", weights.usefulness, &mut ranking.usefulness),
+        ("trust", weights.trust, &mut ranking.trust),
     ];
     for (name, wanted, weight) in fields {
         let Some(wanted) = wanted else { continue };
@@ -116,6 +142,8 @@ fn stage(stage: v1::Stage) -> Option<Stage> {
         v1::Stage::Recency => Stage::Recency,
         v1::Stage::Importance => Stage::Importance,
         v1::Stage::Usefulness => Stage::Usefulness,
+        v1::Stage::Trust => Stage::Trust,
         v1::Stage::Fold => Stage::Fold,
+        v1::Stage::Diversity => Stage::Diversity,
     })
 }
