@@ -138,6 +138,7 @@ pub(super) async fn get(
             Reading::Linearizable => None,
         },
         linearizable: reading == Reading::Linearizable,
+        as_of: None,
     };
     let reply: v1::GetResponse =
         rpc::call(channel, "/memorygate.v1.MemoryGate/Get", request).await?;

@@ -241,6 +241,7 @@ mod tests {
             archived: None,
             merged: BTreeSet::new(),
             shared_by: Vec::new(),
+            changed_index: 0,
         }
     }
 

@@ -12,7 +12,7 @@ mod settings;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, TryStreamExt as _, stream};
-use memorygate_core::{name::Namespace, request::RequestId};
+use memorygate_core::{moment::Moment, name::Namespace, request::RequestId};
 use memorygate_proto::v1;
 use prost::Message;
 use rand::Rng as _;
@@ -34,6 +34,7 @@ use crate::{
     forget::Forget,
     freshness::Freshness,
     get::Get,
+    history::{Event, History, HistoryPage},
     learn::{Learn, LearnReply, LearnStreamReply},
     link::SetLink,
     list::{List, Page},
@@ -45,6 +46,7 @@ use crate::{
     scope::Reader,
     share::Share,
     stats::Stats,
+    time,
     update::Update,
 };
 
@@ -258,6 +260,10 @@ impl Client {
             reader: Some(reader.to_wire()),
             at_least: self.at_least(get.freshness)?.map(Position::to_wire),
             linearizable: get.freshness == Freshness::Linearizable,
+            as_of: get.as_of.map(|moment| match moment {
+                Moment::Position(index) => v1::get_request::AsOf::AsOfPosition(index),
+                Moment::Time(at) => v1::get_request::AsOf::AsOfTime(time::to_wire(at)),
+            }),
         };
         let reply: v1::GetResponse = match self.call(&call::GET, request, None).await {
             Ok(reply) => reply,
@@ -296,6 +302,48 @@ impl Client {
                 let next = page.next.map(|token| list.page_token(token));
                 let memories = stream::iter(page.memories.into_iter().map(Ok));
                 Ok(Some((memories, next)))
+            }
+        });
+        pages.try_flatten()
+    }
+
+    /// One page of what happened to a memory and to those that were merged into it, newest first; `None` if
+    /// there is none that the reader may see.
+    pub async fn history_page(&self, history: &History) -> Result<Option<HistoryPage>, Error> {
+        let namespace = self.namespace_or(history.namespace.as_deref());
+        let reader = history.reader.as_ref().unwrap_or(&self.reader);
+        check_place("history", namespace, reader, history.check())?;
+        let at_least = self.at_least(history.freshness)?;
+        let request = history.to_wire(namespace, reader, at_least);
+        let reply = match self.call(&call::HISTORY, request, None).await {
+            Ok(reply) => reply,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let page = read(&call::HISTORY, HistoryPage::from_wire(reply))?;
+        self.note(&call::HISTORY, page.position)?;
+        Ok(Some(page))
+    }
+
+    /// All that happened to a memory and to those that were merged into it, newest first, page by page as it
+    /// is asked for. Nothing if there is none that the reader may see.
+    pub fn history(
+        &self,
+        history: History,
+    ) -> impl Stream<Item = Result<Event, Error>> + Send + use<> {
+        let client = self.clone();
+        let pages = stream::try_unfold(Some(history), move |history| {
+            let client = client.clone();
+            async move {
+                let Some(history) = history else {
+                    return Ok(None);
+                };
+                let Some(page) = client.history_page(&history).await? else {
+                    return Ok(None);
+                };
+                let next = page.next.map(|token| history.page_token(token));
+                let events = stream::iter(page.events.into_iter().map(Ok));
+                Ok::<_, Error>(Some((events, next)))
             }
         });
         pages.try_flatten()

@@ -423,6 +423,8 @@ fn kind(code: Code, transport: bool, reason: &str) -> Kind {
         {
             Kind::Fix
         }
+        // The error names from when on the past is known.
+        Code::OutOfRange if matches!(reason, "PAST_NOT_KEPT" | "MOMENT_TO_COME") => Kind::Fix,
         Code::FailedPrecondition | Code::DataLoss => Kind::Restore,
         Code::Ok | Code::Internal | Code::Unknown | Code::Unimplemented | Code::OutOfRange => {
             Kind::Report

@@ -1,6 +1,6 @@
 //! Get: one memory by key.
 
-use memorygate_core::key::Key;
+use memorygate_core::{key::Key, moment::Moment};
 
 use crate::{freshness::Freshness, scope::Reader};
 
@@ -12,6 +12,8 @@ pub struct Get {
     /// The client's if unset.
     pub reader: Option<Reader>,
     pub freshness: Freshness,
+    /// The moment whose memories are asked for; the present if unset.
+    pub as_of: Option<Moment>,
 }
 
 impl Get {
@@ -21,6 +23,7 @@ impl Get {
             key,
             reader: None,
             freshness: Freshness::default(),
+            as_of: None,
         }
     }
 
@@ -39,6 +42,14 @@ impl Get {
     #[must_use]
     pub fn freshness(mut self, freshness: Freshness) -> Self {
         self.freshness = freshness;
+        self
+    }
+
+    /// As of a moment of the last 90 days: the memories that were there, as they were. What was forgotten or
+    /// has expired since is not there, and a consolidation that was undone never was.
+    #[must_use]
+    pub fn as_of(mut self, moment: Moment) -> Self {
+        self.as_of = Some(moment);
         self
     }
 }

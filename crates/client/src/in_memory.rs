@@ -12,6 +12,7 @@
 //! not counted.
 
 mod consolidate;
+mod past;
 mod search;
 mod words;
 
@@ -44,6 +45,7 @@ use crate::{
     forget::Forget,
     freshness::Freshness,
     get::Get,
+    history::{Event, History, HistoryPage},
     learn::{Learn, LearnReply, Learned},
     link::SetLink,
     list::{List, Page},
@@ -189,21 +191,25 @@ impl InMemoryStore {
         let state = self.lock();
         self.check_freshness(&state, "recall", recall.freshness)?;
         let core_reader = reader.check().1;
+        let lasting = recall.filter.check().1.lasting();
         let (mut asked, mut trust) = (Vec::new(), BTreeMap::new());
+        let mut now = TimeMs::default();
         for (place, namespace) in (0..).zip(recall.asked(namespace)) {
-            asked.push(memories(&state.rows, &namespace, &core_reader)?);
+            let (all, then) = self.memories_as_of(
+                &state,
+                "recall",
+                (&namespace, &core_reader),
+                recall.as_of,
+                |record, now| lasting.passes(record, &core_reader, now),
+            )?;
+            asked.push(all);
+            now = now.max(then);
             let known = state::trusts(&state.rows, &namespace, None, usize::MAX - 1);
             for (agent, known) in known.map_err(broken)? {
                 trust.insert((place, agent), known.value());
             }
         }
-        let results = search::search(
-            &asked,
-            &trust,
-            recall,
-            &core_reader,
-            state::clock(&state.rows).map_err(broken)?,
-        );
+        let results = search::search(&asked, &trust, recall, &core_reader, now);
         Ok(RecallReply {
             results,
             position: state.position,
@@ -220,9 +226,62 @@ impl InMemoryStore {
         let memory = state::memory(&state.rows, &place.namespace, get.key)
             .map_err(broken)?
             .filter(|m| place.reader.sees(&m.scope) && !m.is_expired(now));
-        memory
-            .map(|memory| stored(&state.rows, &place, get.key, memory).map(|s| s.memory))
-            .transpose()
+        let Some(memory) = memory else {
+            return Ok(None);
+        };
+        let past = self.past(&state, "get", get.as_of)?;
+        let (namespace, rows) = (&place.namespace, &state.rows);
+        let memory = match past {
+            None => memory,
+            Some(past) => match past::memory(rows, "get", namespace, &past, get.key, memory)? {
+                Some(was) => was,
+                None => return Ok(None),
+            },
+        };
+        stored(rows, &place, get.key, memory).map(|stored| Some(stored.memory))
+    }
+
+    /// One page of what happened to a memory and to those that were merged into it, newest first; `None` if
+    /// there is none that the reader may see.
+    pub fn history_page(&self, history: &History) -> Result<Option<HistoryPage>, Error> {
+        const OPERATION: &str = "history";
+        let mut violations = history.check();
+        let before = match history.page_token.as_str() {
+            "" => None,
+            token => violations.check("page_token", past::cursor(token)),
+        };
+        violations.into_result(OPERATION)?;
+        let place = Place::of(
+            OPERATION,
+            history.namespace.as_deref(),
+            history.reader.as_ref(),
+        )?;
+        let state = self.lock();
+        self.check_freshness(&state, OPERATION, history.freshness)?;
+        let (rows, key) = (&state.rows, history.key);
+        let now = state::clock(rows).map_err(broken)?;
+        let memory = state::memory(rows, &place.namespace, key)
+            .map_err(broken)?
+            .filter(|m| place.reader.sees(&m.scope) && !m.is_expired(now));
+        let Some(memory) = memory else {
+            return Ok(None);
+        };
+        let lineage = state::lineage(
+            rows,
+            &place.namespace,
+            (key, &memory),
+            &place.reader,
+            before,
+            history.page_size,
+        );
+        let lineage = lineage.map_err(broken)?;
+        let last = lineage.told.last().filter(|_| lineage.has_more);
+        Ok(Some(HistoryPage {
+            next: last.map(|told| past::token(told.place)),
+            events: lineage.told.into_iter().map(Event::of).collect(),
+            is_complete: lineage.is_complete,
+            position: state.position,
+        }))
     }
 
     /// One page of a list.
@@ -240,9 +299,14 @@ impl InMemoryStore {
         };
         let state = self.lock();
         self.check_freshness(&state, "list", list.freshness)?;
-        let now = state::clock(&state.rows).map_err(broken)?;
         let (filter, reader) = (list.filter.check().1, reader.check().1);
-        let all = memories(&state.rows, &parsed_namespace(namespace), &reader)?;
+        let (all, now) = self.memories_as_of(
+            &state,
+            "list",
+            (&parsed_namespace(namespace), &reader),
+            list.as_of,
+            |record, now| filter.lasting().passes(record, &reader, now),
+        )?;
         let mut passing = all
             .into_iter()
             .filter(|s| after.is_none_or(|after| s.memory.key > after))
@@ -547,7 +611,8 @@ fn memories(
             | RowKey::Progress(_)
             | RowKey::Epoch(..)
             | RowKey::Conflict(..)
-            | RowKey::Trust(..) => None,
+            | RowKey::Trust(..)
+            | RowKey::History(_) => None,
         })
         .map(|(row, key, bytes)| {
             let memory = state::decode(row, bytes).map_err(broken)?;

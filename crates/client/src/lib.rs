@@ -28,6 +28,7 @@ pub mod forget;
 pub mod freshness;
 pub mod gateway;
 pub mod get;
+pub mod history;
 pub mod in_memory;
 pub mod interaction;
 pub mod learn;
@@ -47,7 +48,8 @@ pub mod time;
 pub mod update;
 
 pub use memorygate_core::{
-    command::update::Expiry, key::Key, name::domain, rank::Stage, request::RequestId, time::TimeMs,
+    command::update::Expiry, key::Key, moment::Moment, name::domain, rank::Stage,
+    request::RequestId, time::TimeMs,
 };
 
 pub use crate::{
@@ -64,6 +66,7 @@ pub use crate::{
     freshness::Freshness,
     gateway::{Background, MemoryGateway, Receipt},
     get::Get,
+    history::{Event, EventKind, FieldChange, History, HistoryPage},
     in_memory::InMemoryStore,
     interaction::{Interaction, Verdict},
     learn::{Learn, LearnReply, LearnStreamReply, Learned},

@@ -1,6 +1,6 @@
 //! List: memories in key order, in pages.
 
-use memorygate_core::{limits::PAGE_MAX, name::Namespace};
+use memorygate_core::{limits::PAGE_MAX, moment::Moment, name::Namespace};
 use memorygate_proto::v1;
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     memory::Memory,
     position::Position,
     scope::Reader,
+    time,
 };
 
 /// Memories on one page of a list that does not say how many.
@@ -27,6 +28,8 @@ pub struct List {
     /// Where to go on: [`Page::next`] of the page before; empty for the start.
     pub page_token: String,
     pub freshness: Freshness,
+    /// The moment whose memories are asked for; the present if unset.
+    pub as_of: Option<Moment>,
 }
 
 impl Default for List {
@@ -38,6 +41,7 @@ impl Default for List {
             page_size: PAGE_SIZE_DEFAULT,
             page_token: String::new(),
             freshness: Freshness::default(),
+            as_of: None,
         }
     }
 }
@@ -84,6 +88,14 @@ impl List {
         self
     }
 
+    /// As of a moment of the last 90 days: the memories that were there, as they were. What was forgotten or
+    /// has expired since is not there, and a consolidation that was undone never was.
+    #[must_use]
+    pub fn as_of(mut self, moment: Moment) -> Self {
+        self.as_of = Some(moment);
+        self
+    }
+
     pub(crate) fn check(&self, namespace: &str, reader: &Reader) -> Result<(), Error> {
         let mut violations = Violations::default();
         violations.check("namespace", Namespace::parse(namespace));
@@ -113,6 +125,10 @@ impl List {
             page_token: self.page_token.clone(),
             at_least: at_least.map(Position::to_wire),
             linearizable: self.freshness == Freshness::Linearizable,
+            as_of: self.as_of.map(|moment| match moment {
+                Moment::Position(index) => v1::list_request::AsOf::AsOfPosition(index),
+                Moment::Time(at) => v1::list_request::AsOf::AsOfTime(time::to_wire(at)),
+            }),
         }
     }
 }

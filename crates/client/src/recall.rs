@@ -6,6 +6,7 @@ use memorygate_core::{
     embedding,
     key::Key,
     limits::{QUERY_BYTES_MAX, RECALL_LIMIT_MAX, RECALL_NAMESPACES_MAX},
+    moment::Moment,
     name::Namespace,
     rank::{Settings, Stage},
 };
@@ -19,6 +20,7 @@ use crate::{
     memory::{Link, Memory},
     position::Position,
     scope::Reader,
+    time,
 };
 
 /// Results of a recall that does not say how many.
@@ -56,6 +58,8 @@ pub struct Recall {
     pub freshness: Freshness,
     /// Adds memories that the results link to: 0 (none) or 1.
     pub link_hops: u32,
+    /// The moment whose memories are asked for; the present if unset.
+    pub as_of: Option<Moment>,
 }
 
 impl Recall {
@@ -72,6 +76,7 @@ impl Recall {
             without: Vec::new(),
             freshness: Freshness::default(),
             link_hops: 0,
+            as_of: None,
         }
     }
 
@@ -139,6 +144,14 @@ impl Recall {
     #[must_use]
     pub fn link_hops(mut self, hops: u32) -> Self {
         self.link_hops = hops;
+        self
+    }
+
+    /// As of a moment of the last 90 days: the memories that were there, as they were. What was forgotten or
+    /// has expired since is not there, and a consolidation that was undone never was.
+    #[must_use]
+    pub fn as_of(mut self, moment: Moment) -> Self {
+        self.as_of = Some(moment);
         self
     }
 
@@ -233,6 +246,10 @@ impl Recall {
             at_least: at_least.map(Position::to_wire),
             link_hops: self.link_hops,
             linearizable: self.freshness == Freshness::Linearizable,
+            as_of: self.as_of.map(|moment| match moment {
+                Moment::Position(index) => v1::recall_request::AsOf::AsOfPosition(index),
+                Moment::Time(at) => v1::recall_request::AsOf::AsOfTime(time::to_wire(at)),
+            }),
         }
     }
 }

@@ -49,6 +49,17 @@ impl Archive {
 }
 
 impl Filter {
+    /// What it asks of that which never changes: whatever passes at any moment passes this.
+    #[must_use]
+    pub fn lasting(&self) -> Self {
+        Self {
+            metadata: BTreeMap::new(),
+            min_importance: None,
+            archive: Archive::With,
+            ..self.clone()
+        }
+    }
+
     /// Whether `reader` may be given `memory` at the log time `now` under this filter.
     pub fn passes(&self, memory: &Memory, reader: &Reader, now: TimeMs) -> bool {
         let one_of = |wanted: &BTreeSet<Name>, actual: &Option<Name>| {

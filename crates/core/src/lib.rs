@@ -20,6 +20,7 @@ pub mod format;
 pub mod key;
 pub mod limits;
 pub mod memory;
+pub mod moment;
 pub mod name;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;

@@ -82,3 +82,9 @@ pub const EPOCHS_KEPT_MS: i64 = 90 * 24 * 3600 * 1000;
 
 /// Memories that one memory may be found to contradict. More are not noted.
 pub const CONFLICTS_MAX: usize = 64;
+
+/// What changed a memory is kept for 90 days …
+pub const HISTORY_KEPT_MS: i64 = EPOCHS_KEPT_MS;
+
+/// … and of one memory at most this often: some 11 changes a day over those 90 days.
+pub const HISTORY_MAX: usize = 1000;

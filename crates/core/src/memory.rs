@@ -70,6 +70,13 @@ pub struct Memory {
     /// keys are not for those who read it: they may see this memory, and not those.
     #[cbor(n(20), skip_if = "BTreeMap::is_empty")]
     pub shared: BTreeMap<Key, Sharing>,
+    /// Index of the log entry that made this version, if it is not the first.
+    #[cbor(n(30), skip_if = "is_zero")]
+    pub changed_index: u64,
+}
+
+fn is_zero(index: &u64) -> bool {
+    *index == 0
 }
 
 /// Who made a memory of a narrower scope one of a wider scope.
@@ -182,6 +189,15 @@ impl Memory {
     /// The memory that took this one's place.
     pub fn replacement(&self) -> Option<Key> {
         self.archived?.reason.replacement()
+    }
+
+    /// Index of the log entry that made this version; `None` if it was made before that was kept.
+    pub fn changed_at(&self) -> Option<u64> {
+        match (self.version, self.changed_index) {
+            (1, _) => Some(self.created.index),
+            (_, 0) => None,
+            (_, index) => Some(index),
+        }
     }
 
     /// When it last happened, was learned, judged or otherwise changed, or was used. A lesson of long ago

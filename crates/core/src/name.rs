@@ -57,6 +57,13 @@ name_type! {
     |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.')
 }
 
+impl Namespace {
+    /// The one that sorts before all others: the beginning of a range over all of them.
+    pub(crate) fn lowest() -> Self {
+        Self::parse("-").expect("a dash is allowed and sorts before all others")
+    }
+}
+
 impl Default for Namespace {
     fn default() -> Self {
         Self("default".to_owned())

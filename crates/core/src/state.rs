@@ -11,18 +11,24 @@
 
 mod consolidated;
 mod digests;
+mod history;
 mod rows;
 mod trusted;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub(crate) use self::consolidated::current;
+pub(crate) use self::history::Doing;
 pub use self::{
     consolidated::{
         Before, Conflict, Done, Epoch, Pair, Progress, conflict, conflicts, epoch, epochs, policy,
         progress, replacement,
     },
     digests::Digests,
+    history::{
+        Cursor, Difference, Event, HistoryRow, Lineage, Lost, Past, Then, Told, What, events,
+        lineage, oldest_change,
+    },
     rows::Rows,
     trusted::{trust, trusts},
 };
@@ -84,6 +90,9 @@ pub enum RowKey {
     /// [`Trust`](crate::trust::Trust) in an agent. Absent as long as nothing is known of it.
     #[n(12)]
     Trust(#[n(0)] Namespace, #[n(1)] Name),
+    /// [`Event`]: what changed a memory, found by the memory and by its age.
+    #[n(13)]
+    History(#[n(0)] HistoryRow),
 }
 
 impl RowKey {
@@ -100,6 +109,7 @@ impl RowKey {
             | Self::Conflict(namespace, ..)
             | Self::Trust(namespace, _) => Some(namespace),
             Self::Session(place) => Some(&place.namespace),
+            Self::History(row) => Some(row.namespace()),
             Self::Clock | Self::Request(_) | Self::Format => None,
         }
     }
@@ -226,6 +236,7 @@ pub struct Transaction<'a, R> {
     /// The counts that were changed last, as their row has them: most entries change the same.
     counted: Option<(Namespace, NamespaceInfo)>,
     changes: Vec<Change>,
+    history_removed: usize,
 }
 
 struct Pending {
@@ -250,7 +261,13 @@ impl<'a, R: Read> Transaction<'a, R> {
             rows: BTreeMap::new(),
             counted: None,
             changes: Vec::new(),
+            history_removed: 0,
         }
+    }
+
+    /// Rows of history that went with their memories so far.
+    pub(crate) fn history_removed(&self) -> usize {
+        self.history_removed
     }
 
     /// The state hash moves from `before` by exactly the rows that changed.
@@ -336,8 +353,20 @@ impl<'a, R: Read> Transaction<'a, R> {
         Ok(())
     }
 
+    /// Replaces `old` by `new`, which is the same version with other uses.
+    pub(crate) fn touch(
+        &mut self,
+        namespace: &Namespace,
+        key: Key,
+        old: &Memory,
+        new: Memory,
+    ) -> Result<(), ReadError> {
+        assert_eq!(old.version, new.version, "a new version has a history");
+        self.replace(namespace, key, old, new)
+    }
+
     /// Replaces `old` by `new`, whose identity and place in its session are the same.
-    pub fn update(
+    fn replace(
         &mut self,
         namespace: &Namespace,
         key: Key,
@@ -404,6 +433,7 @@ impl<'a, R: Read> Transaction<'a, R> {
     ) -> Result<(), ReadError> {
         self.count(namespace, Some(memory), None)?;
         self.remove_conflicts(namespace, key)?;
+        self.remove_history(namespace, key)?;
         self.delete(RowKey::Embedding(namespace.clone(), key))?;
         if let Some(place) = SessionPlace::of(namespace, memory) {
             self.delete(RowKey::Session(place))?;
@@ -522,7 +552,10 @@ impl<'a, R: Read> Transaction<'a, R> {
     /// The same for a row that is known not to be there: a lookup in the storage is what a write
     /// costs most.
     fn put_new<T: Encode<()>>(&mut self, key: RowKey, value: &T) {
-        let new = Some(encode(value));
+        self.write_new(key, encode(value));
+    }
+
+    fn write_new(&mut self, key: RowKey, new: Vec<u8>) {
         // One that was there and is gone within this transaction keeps what the base has.
         let pending = self.rows.entry(key);
         pending
@@ -530,7 +563,7 @@ impl<'a, R: Read> Transaction<'a, R> {
                 old: None,
                 new: None,
             })
-            .new = new;
+            .new = Some(new);
     }
 
     fn delete(&mut self, key: RowKey) -> Result<(), ReadError> {
@@ -627,8 +660,7 @@ pub fn due(
     now: TimeMs,
     limit: usize,
 ) -> Result<Vec<(Namespace, Key)>, ReadError> {
-    let lowest = Namespace::parse("-").expect("a dash is allowed and sorts before all others");
-    let bound = |at: i64| RowKey::Expiry(TimeMs(at), lowest.clone(), Key([0; 16]));
+    let bound = |at: i64| RowKey::Expiry(TimeMs(at), Namespace::lowest(), Key([0; 16]));
     let rows = rows.scan(&bound(0), &bound(now.0.saturating_add(1)), limit)?;
     Ok(rows
         .into_iter()
@@ -645,7 +677,8 @@ pub fn due(
             | RowKey::Progress(_)
             | RowKey::Epoch(..)
             | RowKey::Conflict(..)
-            | RowKey::Trust(..) => unreachable!("a scan of expiries returned {key:?}"),
+            | RowKey::Trust(..)
+            | RowKey::History(_) => unreachable!("a scan of expiries returned {key:?}"),
         })
         .collect())
 }

@@ -573,7 +573,7 @@ fn any_command() -> impl Strategy<Value = Command> {
                 ..experience(content)
             },
         );
-    let key = content.prop_map(|c| {
+    let key = content.clone().prop_map(|c| {
         let domain = Domain::parse("infrastructure").unwrap();
         Key::of(&Namespace::default(), &Scope::Shared, &domain, c)
     });
@@ -658,7 +658,8 @@ fn check_consistency(rows: &Rows) {
             | state::RowKey::Progress(_)
             | state::RowKey::Epoch(..)
             | state::RowKey::Conflict(..)
-            | state::RowKey::Trust(..) => {}
+            | state::RowKey::Trust(..)
+            | state::RowKey::History(_) => {}
         }
     }
     expected_expiries.sort();

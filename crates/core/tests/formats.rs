@@ -16,7 +16,10 @@ use memorygate_core::{
     name::{Domain, Name, Namespace},
     request::RequestId,
     scope::{Reader, Scope},
-    state::{Agreed, Clock, Digests, NamespaceInfo, RowKey, SessionPlace, StateDigest},
+    state::{
+        Agreed, Clock, Digests, Event, HistoryRow, NamespaceInfo, RowKey, SessionPlace,
+        StateDigest, What,
+    },
     time::TimeMs,
     trust::Trust,
 };
@@ -76,6 +79,7 @@ fn memory() -> Memory {
         archived: None,
         merged: [].into(),
         shared: [].into(),
+        changed_index: 0,
     }
 }
 
@@ -199,6 +203,54 @@ fn the_records() {
         "820482018200815003030303030303030303030303030303",
     );
     check(&StateDigest::default(), "818400000000");
+}
+
+#[test]
+fn the_history() {
+    let key = Key([4; 16]);
+    let (namespace, position, version) = (Namespace::default(), 258, 3);
+    let of = HistoryRow::Of {
+        namespace: namespace.clone(),
+        key,
+        position,
+        version,
+    };
+    check(
+        &RowKey::History(of),
+        "820d818200846764656661756c74500404040404040404040404040404040419010203",
+    );
+    let aged = HistoryRow::Aged {
+        at: TimeMs(5),
+        position,
+        namespace,
+        key,
+        version,
+    };
+    check(
+        &RowKey::History(aged),
+        "820d81820185051901026764656661756c74500404040404040404040404040404040403",
+    );
+    let before = "9182018163737265696469736b2066756c6c6e696e6672617374727563747572651b0000018bcfe56800fa3f000000a163706f64657765622d3163616461f6818201500101010101010101010101010101010105f503021b0000018bcfe568018301fb3fe0000000000000fb00000000000000008309010708";
+    let event = Event {
+        at: TimeMs(5),
+        what: What::Rated {
+            score: 0.5,
+            reason: "x".to_owned(),
+        },
+        by: None,
+        before: memory(),
+    };
+    check(&event, &format!("8405820282fa3f0000006178f6{before}"));
+    // A record that was changed names the entry that did it, far behind what others may add before.
+    let changed = Memory {
+        changed_index: 9,
+        ..memory()
+    };
+    let fields = before.strip_prefix("91").unwrap();
+    let (never_used, not_archived, merged) = ("820000", "f6", "80");
+    let unused = "f6".repeat(10);
+    let frozen = format!("981f{fields}{never_used}{not_archived}{merged}{unused}09");
+    check(&changed, &frozen);
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn memory(content: &str) -> Memory {
         archived: None,
         merged: BTreeSet::new(),
         shared: BTreeMap::new(),
+        changed_index: 0,
     }
 }
 

@@ -16,9 +16,9 @@ use std::{
 };
 
 use memorygate_client::{
-    Archive, Archived, Error, Experience, Filter, Forget, Freshness, Get, GiveFeedback,
-    InMemoryStore, Kind, Learn, Link, List, Memory, Mutation, Position, Reader, Recall, Recalled,
-    Relation, Restore, Scope, SetLink, Share, Stage, TimeMs, Update, Weights,
+    Archive, Archived, Error, Event, Experience, Filter, Forget, Freshness, Get, GiveFeedback,
+    History, InMemoryStore, Kind, Learn, Link, List, Memory, Moment, Mutation, Position, Reader,
+    Recall, Recalled, Relation, Restore, Scope, SetLink, Share, Stage, TimeMs, Update, Weights,
     memory::{Reason, Sharing},
 };
 use memorygate_proto::v1::{
@@ -209,6 +209,10 @@ impl MemoryGate for Fake {
                 without: request.without.into_iter().filter_map(stage).collect(),
                 freshness,
                 link_hops: request.link_hops,
+                as_of: request.as_of.map(|as_of| match as_of {
+                    v1::recall_request::AsOf::AsOfPosition(index) => Moment::Position(index),
+                    v1::recall_request::AsOf::AsOfTime(at) => Moment::Time(time(at)),
+                }),
             };
             let reply = store.recall(&recall)?;
             Ok(v1::RecallResponse {
@@ -230,6 +234,10 @@ impl MemoryGate for Fake {
         self.answer("get", "", read, |store, freshness| {
             let get = Get {
                 reader: request.reader.map(reader),
+                as_of: request.as_of.map(|as_of| match as_of {
+                    v1::get_request::AsOf::AsOfPosition(index) => Moment::Position(index),
+                    v1::get_request::AsOf::AsOfTime(at) => Moment::Time(time(at)),
+                }),
                 ..Get::new(key)
                     .namespace(request.namespace)
                     .freshness(freshness)
@@ -266,11 +274,47 @@ impl MemoryGate for Fake {
                 page_size: request.page_size as usize,
                 page_token: request.page_token,
                 freshness,
+                as_of: request.as_of.map(|as_of| match as_of {
+                    v1::list_request::AsOf::AsOfPosition(index) => Moment::Position(index),
+                    v1::list_request::AsOf::AsOfTime(at) => Moment::Time(time(at)),
+                }),
             };
             let page = store.list_page(&list)?;
             Ok(v1::ListResponse {
                 memories: page.memories.into_iter().map(wire_memory).collect(),
                 next_page_token: page.next.unwrap_or_default(),
+                position: Some(wire_position(page.position)),
+            })
+        })
+        .await
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryResponse>, Status> {
+        let mut request = request.into_inner();
+        let at_least = request.at_least.take();
+        let key = request.key.parse().unwrap();
+        let read = (at_least, request.linearizable);
+        self.answer("history", "", read, |store, freshness| {
+            let history = History {
+                namespace: Some(request.namespace),
+                reader: request.reader.map(reader),
+                page_size: request.page_size as usize,
+                page_token: request.page_token,
+                freshness,
+                ..History::new(key)
+            };
+            let page = store.history_page(&history)?.ok_or_else(|| {
+                let outcome = memorygate_client::Outcome::Failed;
+                let message = format!("no memory {key} in this namespace for this reader");
+                Error::new(Kind::NotFound, outcome, "history", message)
+            })?;
+            Ok(v1::HistoryResponse {
+                events: page.events.into_iter().map(wire_event).collect(),
+                next_page_token: page.next.unwrap_or_default(),
+                complete: page.is_complete,
                 position: Some(wire_position(page.position)),
             })
         })
@@ -720,5 +764,33 @@ fn wire_archived(archived: Archived) -> v1::Archived {
         reason: reason.to_owned(),
         replaced_by: by.map(|key| key.to_string()).unwrap_or_default(),
         at: Some(timestamp(archived.at)),
+    }
+}
+
+fn wire_event(event: Event) -> v1::HistoryEvent {
+    v1::HistoryEvent {
+        key: event.key.to_string(),
+        position: event.position,
+        at: Some(timestamp(event.at)),
+        version: event.version,
+        kind: event
+            .kind
+            .map(|kind| kind.as_str().to_owned())
+            .unwrap_or_default(),
+        agent: event.agent.unwrap_or_default(),
+        session: event.session.unwrap_or_default(),
+        score: event.score,
+        reason: event.reason,
+        link: event.link.as_ref().map(wire_link),
+        others: event.others.iter().map(ToString::to_string).collect(),
+        changes: event
+            .changes
+            .into_iter()
+            .map(|change| v1::FieldChange {
+                field: change.field,
+                before: change.before,
+                after: change.after,
+            })
+            .collect(),
     }
 }

@@ -354,6 +354,7 @@ mod tests {
                 filter: &self.filter,
                 reader: &self.reader,
                 now: self.now,
+                as_of: None,
             }
         }
     }
@@ -466,6 +467,21 @@ mod tests {
             })
             .unwrap();
         assert!(!vector.is_empty() && vector.iter().all(|c| c.lexical == 0.0));
+        // Of a moment only those that were there; all of the samples were created by one entry at one time.
+        let created = live.values().next().expect("some are live").0.created;
+        for (as_of, are_there) in [
+            (Moment::Position(created.index), true),
+            (Moment::Position(created.index - 1), false),
+            (Moment::Time(created.at), true),
+            (Moment::Time(TimeMs(created.at.0 - 1)), false),
+        ] {
+            let as_of = Some(as_of);
+            let found = index.candidates(&Query {
+                as_of,
+                ..asked.query()
+            });
+            assert_eq!(!found.unwrap().is_empty(), are_there, "{as_of:?}");
+        }
     }
 
     #[test]

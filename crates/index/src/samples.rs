@@ -141,6 +141,7 @@ pub(crate) fn memory(seed: u64, index: u64) -> Memory {
         }),
         merged: [].into(),
         shared: [].into(),
+        changed_index: 0,
     }
 }
 
@@ -199,6 +200,7 @@ pub(crate) fn answers(index: &Index) -> Vec<String> {
                 filter: &Filter::default(),
                 reader: &reader(seed),
                 now: TimeMs(seed as i64 % 7),
+                as_of: None,
             };
             let candidates = namespace.candidates(&query).unwrap();
             for a in &candidates {

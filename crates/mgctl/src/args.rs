@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use memorygate_client::{
-    Archive, Client, Error, Filter, Freshness, Key, Reader, RequestId, Settings, TimeMs,
+    Archive, Client, Error, Filter, Freshness, Key, Moment, Reader, RequestId, Settings, TimeMs,
     client::ENDPOINT_DEFAULT,
     time::{self, Direction},
 };
@@ -286,6 +286,15 @@ impl Recency {
     }
 }
 
+/// Of which moment the memories are.
+#[derive(clap::Args)]
+pub(crate) struct Past {
+    /// The memories as they were: at a position of the log (a number), or at a time (RFC 3339, or an amount
+    /// ago: 2h, 30d). What was forgotten or has expired since is not there
+    #[arg(long, value_name = "POSITION|TIME", value_parser = moment)]
+    pub(crate) as_of: Option<Moment>,
+}
+
 /// How a write can be repeated.
 #[derive(clap::Args)]
 pub(crate) struct Repeat {
@@ -304,6 +313,18 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn past(text: &str) -> Result<TimeMs, time::ParseError> {
     time::parse(text, time::now(), Direction::Ago)
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(position) = text.parse()
+    {
+        return Ok(Moment::Position(position));
+    }
+    match past(text) {
+        Ok(time) => Ok(Moment::Time(time)),
+        Err(error) => Err(format!("{error}, nor a position such as 48213")),
+    }
 }
 
 pub(crate) fn future(text: &str) -> Result<TimeMs, time::ParseError> {
@@ -343,5 +364,10 @@ mod tests {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("0s").is_err() && duration("30").is_err());
         assert!(key("abc").is_err());
+        assert_eq!(moment("48213"), Ok(Moment::Position(48_213)));
+        let date = time::parse_rfc3339("2026-11-01").unwrap();
+        assert_eq!(moment("2026-11-01"), Ok(Moment::Time(date)));
+        assert!(matches!(moment("3d"), Ok(Moment::Time(_))));
+        assert!(moment("").is_err() && moment("yesterday").is_err());
     }
 }

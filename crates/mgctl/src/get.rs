@@ -3,7 +3,7 @@
 use memorygate_client::{Get, Key, Memory, memory::Reason, record::MemoryRecord, time};
 
 use crate::{
-    args::{self, Global, Recency},
+    args::{self, Global, Past, Recency},
     failure::NotFound,
     output::Output,
     style,
@@ -12,6 +12,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   mgctl get 4cd11579fb7e1d99b1ee59b85a9d8ca0
+  mgctl get 4cd11579fb7e1d99b1ee59b85a9d8ca0 --as-of 7d
   mgctl get 4cd11579fb7e1d99b1ee59b85a9d8ca0 --agent ada --output json | jq .metadata";
 
 /// Show one memory
@@ -23,10 +24,15 @@ pub(crate) struct Args {
     key: Key,
     #[command(flatten)]
     recency: Recency,
+    #[command(flatten)]
+    past: Past,
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let get = Get::new(args.key).freshness(args.recency.freshness());
+    let get = Get {
+        as_of: args.past.as_of,
+        ..Get::new(args.key).freshness(args.recency.freshness())
+    };
     let memory = global.client()?.get(get).await?;
     let memory = memory.ok_or(NotFound(args.key))?;
     if output.is_json() {

@@ -1,16 +1,17 @@
 //! `mgctl history`: how a memory came to be what it is.
 //!
-//! It is put together from what is stored: the memory, those that were merged into it, the epochs of
-//! consolidation and the conflicts that name it. Of what is only counted, such as being met again or
-//! rated, the last time and the sum are known, and shown.
+//! What changed it, and those that were merged into it, is told by the server. Beside that stand the
+//! conflicts that name it, and where the server does not keep all changes any more, what the memories
+//! themselves tell of them.
 
 use std::collections::BTreeSet;
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use memorygate_client::{
-    Client, Key, Memory, TimeMs,
-    consolidation::{Conflict, DoneStep, ListConflicts, StepKind},
+    Client, Event as Change, EventKind, FieldChange, History, Key, Memory, TimeMs,
+    consolidation::{Conflict, ListConflicts},
     memory::Reason,
+    record::LinkRecord,
     time,
 };
 use serde::Serialize;
@@ -23,23 +24,23 @@ use crate::{
     style,
 };
 
-/// Epochs on one page from the server.
-const EPOCHS_PER_PAGE: usize = 1000;
+/// Changes that are shown, the newest: those of ten memories, each with as many as are kept.
+const CHANGES_MAX: usize = 10_000;
 
-/// Pages of epochs that are looked through, newest first: at one pass an hour, all of 90 days are
-/// three.
-const EPOCH_PAGES_MAX: usize = 10;
+/// Changes on one page from the server.
+const CHANGES_PER_PAGE: usize = 500;
 
 /// Conflicts on one page from the server.
 const CONFLICTS_PER_PAGE: usize = 200;
 
 const EXAMPLES: &str = "\
-Who learned it and when, what was merged into it and by which epoch, what it was found to contradict. Epochs
-are known for 90 days; each can be undone (`mgctl consolidate undo`).
+Who learned it and when, who rated, changed and linked it and why, what was merged into it and by which epoch,
+what it was found to contradict. Changes are kept for 90 days, and the last 1,000 of each memory; uses are only
+counted. An epoch can be undone (`mgctl consolidate undo`), and leaves no trace then.
 
 Examples:
   mgctl history 4cd11579fb7e1d99b1ee59b85a9d8ca0
-  mgctl history 4cd11579fb7e1d99b1ee59b85a9d8ca0 --output json | jq '.events[].epoch'";
+  mgctl history 4cd11579fb7e1d99b1ee59b85a9d8ca0 --output json | jq '.events[] | select(.score < 0)'";
 
 /// Show how a memory came to be what it is
 #[derive(clap::Args)]
@@ -58,7 +59,7 @@ struct Document<'a> {
     uses: u32,
     ratings: u32,
     usefulness: f32,
-    /// False if there were more epochs than are looked through.
+    /// False if some changes are not kept any more, or not shown.
     is_complete: bool,
     events: &'a [Event],
 }
@@ -68,6 +69,9 @@ struct Event {
     #[serde(serialize_with = "rfc3339")]
     at: TimeMs,
     what: What,
+    /// Which memory it happened to, if that is one that was merged into the one asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     /// The other memory that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<String>,
@@ -79,7 +83,28 @@ struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<LinkRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<FieldRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<u64>,
+    /// Of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    /// The memory's, after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct FieldRecord {
+    field: String,
+    before: Option<String>,
+    after: Option<String>,
 }
 
 /// In the order in which those of one moment are told.
@@ -88,12 +113,19 @@ struct Event {
 enum What {
     Learned,
     LearnedInOtherWords,
+    LearnedAgain,
+    Rated,
+    Changed,
+    Linked,
+    Unlinked,
+    Restored,
     TookIn,
     Relinked,
     FoundToContradict,
     Decided,
     Faded,
     MergedInto,
+    FoundRightAgainst,
     SupersededBy,
     SharedFromNarrower,
     SharedAs,
@@ -105,10 +137,10 @@ enum What {
 
 /// What is known of a memory besides itself.
 struct Lineage {
+    /// Newest first.
+    changes: Vec<Change>,
     /// Those that were merged into it.
     sources: Vec<Memory>,
-    /// Steps that name it, each with its epoch and when it was.
-    steps: Vec<(u64, TimeMs, DoneStep)>,
     conflicts: Vec<Conflict>,
     is_complete: bool,
 }
@@ -119,7 +151,7 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
     let lineage = lineage(&client, &memory).await.map_err(|error| {
         anyhow::Error::new(error).context(Operation {
             doing: "look for what became of it".to_owned(),
-            look: "mgctl consolidate history",
+            look: "mgctl get",
         })
     })?;
     let events = events(&memory, &lineage);
@@ -153,7 +185,7 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
         }
     }
     if !lineage.is_complete {
-        output.note("there are older epochs, which were not looked through");
+        output.note("there were further changes, which are not kept any more");
     }
     Ok(())
 }
@@ -169,36 +201,29 @@ fn sums(memory: &Memory) -> String {
 }
 
 async fn lineage(client: &Client, memory: &Memory) -> Result<Lineage, memorygate_client::Error> {
+    let key = memory.key;
+    let history = History::new(key).page_size(CHANGES_PER_PAGE);
+    let first = client.history_page(&history).await?;
+    let mut is_complete = first.is_some_and(|page| page.is_complete);
+    let changes = client.history(history).take(CHANGES_MAX + 1);
+    let mut changes: Vec<Change> = changes.try_collect().await?;
+    is_complete &= changes.len() <= CHANGES_MAX;
+    changes.truncate(CHANGES_MAX);
     let mut sources = Vec::with_capacity(memory.merged.len());
     for key in &memory.merged {
         // One that is not there any more has expired.
         sources.extend(client.get(*key).await?);
     }
-    let consolidation = client.consolidation();
-    let key = memory.key;
-    let (mut steps, mut before, mut is_complete) = (Vec::new(), None, false);
-    for _ in 0..EPOCH_PAGES_MAX {
-        let page = consolidation.epochs(before, EPOCHS_PER_PAGE).await?;
-        before = page.epochs.last().map(|epoch| epoch.id);
-        is_complete = page.epochs.len() < EPOCHS_PER_PAGE;
-        for epoch in page.epochs {
-            let own = epoch.steps.into_iter();
-            let own = own.filter(|step| step.key == key || step.others.contains(&key));
-            steps.extend(own.map(|step| (epoch.id, epoch.at, step)));
-        }
-        if is_complete {
-            break;
-        }
-    }
     let list = ListConflicts::new()
         .resolved()
         .page_size(CONFLICTS_PER_PAGE);
-    let conflicts = consolidation
+    let conflicts = client
+        .consolidation()
         .conflicts(list)
         .try_filter(|pair| std::future::ready(pair.a.key == key || pair.b.key == key));
     Ok(Lineage {
+        changes,
         sources,
-        steps,
         conflicts: conflicts.try_collect().await?,
         is_complete,
     })
@@ -206,40 +231,33 @@ async fn lineage(client: &Client, memory: &Memory) -> Result<Lineage, memorygate
 
 /// In the order in which they happened.
 fn events(memory: &Memory, lineage: &Lineage) -> Vec<Event> {
-    let mut events = vec![Event::of_learning(What::Learned, memory)];
-    // What no epoch tells any more is told by the memories themselves.
-    let mut told: BTreeSet<(What, Key)> = BTreeSet::new();
-    for (epoch, at, step) in &lineage.steps {
-        let is_first = step.key == memory.key;
-        let what = match step.kind {
-            Some(StepKind::Merge) if is_first => What::TookIn,
-            Some(StepKind::Merge) => What::MergedInto,
-            Some(StepKind::Fade) => What::Faded,
-            Some(StepKind::Relink) if is_first => What::Relinked,
-            // Conflicts are told with what became of them; where a link leads is no matter of its end.
-            Some(StepKind::Conflict | StepKind::Relink) | None => continue,
-        };
-        let others = if is_first {
-            step.others.clone()
-        } else {
-            vec![step.key]
-        };
-        if others.is_empty() {
-            told.insert((what, memory.key));
-            events.push(Event::new(*at, what).in_epoch(*epoch));
-        }
-        for other in others {
-            told.insert((what, other));
-            events.push(Event::new(*at, what).about(other).in_epoch(*epoch));
-        }
+    let mut events = Vec::new();
+    for change in lineage.changes.iter().rev() {
+        events.extend(changed(memory, lineage, change));
     }
+    for sharing in &memory.shared_by {
+        events.push(Event {
+            agent: sharing.agent.clone(),
+            ..Event::new(sharing.at, What::SharedFromNarrower)
+        });
+    }
+    // What no change tells any more is told by the memories themselves.
+    let mut told: BTreeSet<(What, Option<String>)> = events
+        .iter()
+        .filter(|event| event.key.is_none())
+        .map(|event| (event.what, event.other.clone()))
+        .collect();
+    let mut tell = |event: Event| {
+        if told.insert((event.what, event.other.clone())) {
+            events.push(event);
+        }
+    };
+    tell(Event::of_learning(What::Learned, memory));
     for source in &lineage.sources {
         let learned = Event::of_learning(What::LearnedInOtherWords, source);
-        events.push(learned.about(source.key).saying(source));
-        if let Some(archived) = &source.archived
-            && told.insert((What::TookIn, source.key))
-        {
-            events.push(Event::new(archived.at, What::TookIn).about(source.key));
+        tell(learned.about(source.key).saying(source));
+        if let Some(archived) = &source.archived {
+            tell(Event::new(archived.at, What::TookIn).about(source.key));
         }
     }
     for pair in &lineage.conflicts {
@@ -249,15 +267,10 @@ fn events(memory: &Memory, lineage: &Lineage) -> Vec<Event> {
             &pair.a
         };
         let found = Event::new(pair.found_at, What::FoundToContradict);
-        events.push(found.about(other.key).saying(other));
-        let decided = pair.resolved_at.map(|at| Event::new(at, What::Decided));
-        events.extend(decided.map(|event| event.about(other.key)));
-    }
-    for sharing in &memory.shared_by {
-        events.push(Event {
-            agent: sharing.agent.clone(),
-            ..Event::new(sharing.at, What::SharedFromNarrower)
-        });
+        tell(found.about(other.key).saying(other));
+        if let Some(at) = pair.resolved_at {
+            tell(Event::new(at, What::Decided).about(other.key));
+        }
     }
     if let Some(archived) = &memory.archived {
         let (what, other) = match archived.reason {
@@ -267,24 +280,108 @@ fn events(memory: &Memory, lineage: &Lineage) -> Vec<Event> {
             Reason::Shared { to } => (What::SharedAs, Some(to)),
             Reason::Withheld => (What::LivesOnUnseen, None),
         };
-        if told.insert((what, other.unwrap_or(memory.key))) {
-            let event = Event::new(archived.at, what);
-            events.push(match other {
-                Some(other) => event.about(other),
-                None => event,
-            });
-        }
+        let event = Event::new(archived.at, what);
+        tell(match other {
+            Some(other) => event.about(other),
+            None => event,
+        });
     }
-    if memory.last_seen_at != memory.created_at && memory.occurrences > 1 {
-        events.push(Event::new(memory.last_seen_at, What::LastMet));
+    if let Some(at) = memory.last_used_at {
+        tell(Event::new(at, What::LastUsed));
     }
-    let used = memory.last_used_at;
-    events.extend(used.map(|at| Event::new(at, What::LastUsed)));
-    if memory.version > 1 {
-        events.push(Event::new(memory.updated_at, What::LastChanged));
+    if !lineage.is_complete && memory.last_seen_at != memory.created_at && memory.occurrences > 1 {
+        tell(Event::new(memory.last_seen_at, What::LastMet));
+    }
+    if !lineage.is_complete && memory.version > 1 {
+        tell(Event::new(memory.updated_at, What::LastChanged));
     }
     events.sort_by_key(|event| (event.at, event.what));
     events
+}
+
+/// What is told of a change: one event for each other memory, if it is about some.
+fn changed(memory: &Memory, lineage: &Lineage, change: &Change) -> Vec<Event> {
+    let is_own = change.key == memory.key;
+    let what = match change.kind {
+        Some(EventKind::Learned) if is_own => What::Learned,
+        // Told with its words.
+        Some(EventKind::Learned) => What::LearnedInOtherWords,
+        Some(EventKind::LearnedAgain) => What::LearnedAgain,
+        Some(EventKind::Updated) => What::Changed,
+        Some(EventKind::Rated) => What::Rated,
+        Some(EventKind::Linked) => What::Linked,
+        Some(EventKind::Unlinked) => What::Unlinked,
+        Some(EventKind::Restored) => What::Restored,
+        Some(EventKind::TookIn) => What::TookIn,
+        // The memory that took it in tells it.
+        Some(EventKind::Merged) if !is_own => return Vec::new(),
+        Some(EventKind::Merged) => What::MergedInto,
+        Some(EventKind::Faded) => What::Faded,
+        Some(EventKind::Relinked) => What::Relinked,
+        Some(EventKind::Upheld) => What::FoundRightAgainst,
+        Some(EventKind::Superseded) => What::SupersededBy,
+        Some(EventKind::Shared) => What::SharedAs,
+        // The memory itself says who shared what became it.
+        Some(EventKind::GotShared) => return Vec::new(),
+        None => What::Changed,
+    };
+    let by_consolidation = matches!(
+        what,
+        What::TookIn | What::MergedInto | What::Faded | What::Relinked
+    );
+    let event = Event {
+        key: (!is_own && what != What::LearnedInOtherWords).then(|| change.key.to_string()),
+        agent: change.agent.clone(),
+        session: change.session.clone(),
+        score: change.score,
+        reason: change.reason.clone(),
+        link: change.link.as_ref().map(LinkRecord::from),
+        changes: change.changes.iter().map(FieldRecord::of).collect(),
+        epoch: by_consolidation.then_some(change.position),
+        position: Some(change.position),
+        version: Some(change.version),
+        ..Event::new(change.at, what)
+    };
+    if what == What::LearnedInOtherWords {
+        let source = lineage
+            .sources
+            .iter()
+            .find(|source| source.key == change.key);
+        let event = event.about(change.key);
+        return vec![match source {
+            Some(source) => event.saying(source),
+            None => event,
+        }];
+    }
+    // Where the link leads now.
+    if let (What::Relinked, Some(link)) = (what, &change.link) {
+        return vec![event.about(link.target)];
+    }
+    if change.others.is_empty() {
+        return vec![event];
+    }
+    let others = change.others.iter();
+    others.map(|other| event.clone().about(*other)).collect()
+}
+
+impl FieldRecord {
+    fn of(change: &FieldChange) -> Self {
+        let FieldChange {
+            field,
+            before,
+            after,
+        } = change.clone();
+        // For people and programs alike, as all times are.
+        let shown = |value: Option<String>| match (field.as_str(), &value) {
+            ("expires_at", Some(ms)) => ms.parse().ok().map(|ms| time::format(TimeMs(ms))),
+            _ => value,
+        };
+        Self {
+            before: shown(before),
+            after: shown(after),
+            field,
+        }
+    }
 }
 
 impl Event {
@@ -292,11 +389,18 @@ impl Event {
         Self {
             at,
             what,
+            key: None,
             other: None,
             content: None,
             agent: None,
             session: None,
+            score: None,
+            reason: String::new(),
+            link: None,
+            changes: Vec::new(),
             epoch: None,
+            position: None,
+            version: None,
         }
     }
 
@@ -317,23 +421,26 @@ impl Event {
         self.content = Some(other.content.clone());
         self
     }
-
-    fn in_epoch(mut self, epoch: u64) -> Self {
-        self.epoch = Some(epoch);
-        self
-    }
 }
 
 fn told(event: &Event) -> String {
     let what = match event.what {
         What::Learned => "learned",
         What::LearnedInOtherWords => "learned in other words,",
+        What::LearnedAgain if event.other.is_some() => "learned again in the words of",
+        What::LearnedAgain => "learned again",
+        What::Rated => "rated",
+        What::Changed => "changed",
+        What::Linked => "linked:",
+        What::Unlinked => "no longer linked:",
+        What::Restored => "restored from the archive",
         What::TookIn => "took in",
         What::Relinked => "a link of it was led to",
         What::FoundToContradict => "found to contradict",
         What::Decided => "it was decided between it and",
         What::Faded => "faded into the archive",
         What::MergedInto => "merged into",
+        What::FoundRightAgainst => "found to be right against",
         What::SupersededBy => "superseded by",
         What::SharedFromNarrower => "shared from a narrower scope",
         What::SharedAs => "shared as",
@@ -342,7 +449,17 @@ fn told(event: &Event) -> String {
         What::LastUsed => "last used",
         What::LastChanged => "last changed",
     };
-    let mut told = what.to_owned();
+    let mut told = String::new();
+    if let Some(key) = &event.key {
+        told.push_str(&format!("{key}: "));
+    }
+    told.push_str(what);
+    if let Some(score) = event.score {
+        told.push_str(&format!(" {score:+.2}"));
+    }
+    if let (Some(link), What::Linked | What::Unlinked) = (&event.link, event.what) {
+        told.push_str(&format!(" {} {}", link.relation, link.key));
+    }
     if let Some(other) = &event.other {
         told.push_str(&format!(" {other}"));
     }
@@ -351,6 +468,20 @@ fn told(event: &Event) -> String {
     }
     if let Some(session) = &event.session {
         told.push_str(&format!(" in {session}"));
+    }
+    if event.what == What::Changed {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        let changes = event.changes.iter();
+        let changes: Vec<String> = changes
+            .map(|change| {
+                let (before, after) = (value(&change.before), value(&change.after));
+                format!("{} {before} → {after}", change.field)
+            })
+            .collect();
+        told.push_str(&format!(": {}", changes.join(", ")));
+    }
+    if !event.reason.is_empty() {
+        told.push_str(&format!(": {}", event.reason));
     }
     if let Some(epoch) = event.epoch {
         told.push_str(&format!(" (epoch {epoch})"));

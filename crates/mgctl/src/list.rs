@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use memorygate_client::{List, Memory, record::MemoryRecord, time};
 
 use crate::{
-    args::{FilterArgs, Global, Recency},
+    args::{FilterArgs, Global, Past, Recency},
     get,
     output::Output,
     style,
@@ -21,6 +21,7 @@ Examples:
   mgctl list
   mgctl list -d deployment --since 7d --wide
   mgctl list --archived only
+  mgctl list --as-of 2026-11-01 --all
   mgctl list --all --everything --output json | jq -r .key
   mgctl list --limit 20 --page-token TOKEN";
 
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     wide: bool,
     #[command(flatten)]
     recency: Recency,
+    #[command(flatten)]
+    past: Past,
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
@@ -64,6 +67,10 @@ pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
             .page_size(left.min(PAGE_SIZE))
             .page_token(token.clone())
             .freshness(args.recency.freshness());
+        let list = List {
+            as_of: args.past.as_of,
+            ..list
+        };
         let page = client.list_page(&list).await?;
         left -= page.memories.len().min(left);
         if output.is_json() {

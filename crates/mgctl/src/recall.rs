@@ -10,7 +10,7 @@ use memorygate_client::{
 use serde::Serialize;
 
 use crate::{
-    args::{self, FilterArgs, Global},
+    args::{self, FilterArgs, Global, Past},
     get,
     output::{Output, PositionRecord},
     style,
@@ -24,6 +24,7 @@ Examples:
   mgctl recall \"java pod dies with 137 and there is no heap error\"
   mgctl recall certificate expired -d incident_response --since 90d --limit 3
   mgctl recall \"certificate of the old proxy\" --archived include
+  mgctl recall \"checkout returns 502\" --as-of 2026-11-01T12:00:00Z
   mgctl recall \"slow rollout\" --agent ada --team sre --output json
   mgctl recall \"disk full\" --namespace ops --namespace checkout
   mgctl recall \"disk full\" --without recency --weight lexical=0.5 --links";
@@ -56,6 +57,8 @@ pub(crate) struct Args {
     /// See everything that anyone was told is done, whichever node answers: it asks the leader first
     #[arg(long, conflicts_with = "at_least")]
     linearizable: bool,
+    #[command(flatten)]
+    past: Past,
     /// Show contents whole
     #[arg(long)]
     full: bool,
@@ -185,6 +188,7 @@ fn recall(args: &Args) -> anyhow::Result<Recall> {
         .filter(args.filter.filter())
         .weights(weights)
         .link_hops(u32::from(args.links));
+    recall.as_of = args.past.as_of;
     recall.without = args.without.iter().map(|name| stage(*name)).collect();
     if args.linearizable {
         recall.freshness = Freshness::Linearizable;

@@ -3,9 +3,16 @@
 //! `grpc/status.rs` maps it to the wire and is the only place that does.
 
 use memorygate_core::{
-    apply::Rejection, key::Key, name::Namespace, request::RequestId, state::ReadError,
+    apply::Rejection,
+    key::Key,
+    name::Namespace,
+    request::RequestId,
+    state::{Lost, ReadError},
+    time::TimeMs,
 };
 use memorygate_raft::{MemberError, MemberFull};
+
+use crate::wire::write;
 
 /// A field of a request that breaks its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +87,14 @@ pub enum Error {
         actual: String,
         actual_group: u32,
     },
+    #[error("{}", not_kept(.0))]
+    NotKept(Lost),
+    #[error(
+        "position {asked} is not reached, this node is at {reached}: hand it as `at_least`, too, to wait for it"
+    )]
+    NotReached { asked: u64, reached: u64 },
+    #[error("{} is still to come, it is {} now", shown(.time), shown(.now))]
+    ToCome { time: TimeMs, now: TimeMs },
     #[error("command has {actual} bytes once embedded, expected at most {max}: send fewer at once")]
     CommandTooLarge { actual: usize, max: usize },
     #[error("answer has {actual} bytes, expected at most {max}: ask for fewer results at once")]
@@ -129,6 +144,22 @@ pub enum Error {
     Internal { reason: String },
 }
 
+fn not_kept(lost: &Lost) -> String {
+    let position = lost
+        .position
+        .map(|position| format!("position {position}, or "));
+    format!(
+        "how memory {} was then is not kept any more: ask as of {}{} or later",
+        lost.key,
+        position.unwrap_or_default(),
+        shown(&lost.at)
+    )
+}
+
+fn shown(time: &TimeMs) -> String {
+    write::time(*time).to_string()
+}
+
 impl Error {
     /// Meaningful for mutating calls.
     pub fn outcome(&self) -> Outcome {
@@ -143,6 +174,9 @@ impl Error {
             | Self::RequestExpired(_)
             | Self::RequestFromFuture(_)
             | Self::OtherCluster { .. }
+            | Self::NotKept(_)
+            | Self::NotReached { .. }
+            | Self::ToCome { .. }
             | Self::CommandTooLarge { .. }
             | Self::AnswerTooLarge { .. }
             | Self::StorageFull { .. }

@@ -1,4 +1,4 @@
-//! Expiry: the leader proposes to remove what is due. Its stamp also moves the time in the log, by
+//! Expiry: the leader proposes to remove what is due, and what is kept of changes too long ago. Its stamp also moves the time in the log, by
 //! which everything else judges what has expired.
 
 use std::{sync::Arc, time::Duration};
@@ -6,6 +6,8 @@ use std::{sync::Arc, time::Duration};
 use memorygate_core::{
     apply::Outcome as Done,
     command::{Command, Expire, expire::EXPIRE_MAX},
+    limits::HISTORY_KEPT_MS,
+    state::{self, ReadError},
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
@@ -45,15 +47,20 @@ pub(crate) async fn run(backend: Arc<Backend>) {
     }
 }
 
-/// Removes all that is due now; returns how much it was.
+/// Removes all memories that are due now; returns how many they were. Of old changes some go with each
+/// look.
 async fn expire(backend: &Backend) -> Result<u64, Error> {
     let mut all = 0;
     loop {
         let now = backend.clock.now();
         let snapshot = backend.raft.state().snapshot();
-        let look = move || snapshot.next_expiry();
-        let next = backend.reads.run(Deadline::after(None), look).await??;
-        if next.is_none_or(|at| at > now) {
+        let look = move || -> Result<_, ReadError> {
+            Ok((snapshot.next_expiry()?, state::oldest_change(&*snapshot)?))
+        };
+        let (next, oldest) = backend.reads.run(Deadline::after(None), look).await??;
+        let is_due = next.is_some_and(|at| at <= now);
+        let is_old = oldest.is_some_and(|at| now.since(at) > HISTORY_KEPT_MS);
+        if !is_due && !is_old {
             return Ok(all);
         }
         let command = Command::Expire(Expire {});

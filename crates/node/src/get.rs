@@ -2,16 +2,24 @@
 
 use memorygate_core::{
     embedding::ModelId,
+    filter::{Archive, Filter},
     key::Key,
-    memory::Memory,
+    moment::Moment,
     name::Namespace,
     scope::Reader,
     shown::Shown,
-    state::{self, ReadError},
+    state,
 };
 use memorygate_raft::StateSnapshot;
 
-use crate::{backend::Backend, deadline::Deadline, error::Error, position::Position, stored};
+use crate::{
+    backend::Backend,
+    deadline::Deadline,
+    error::Error,
+    past::{self, Look},
+    position::Position,
+    stored,
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +29,7 @@ pub struct Wanted {
     pub reader: Reader,
     pub at_least: Option<Position>,
     pub linearizable: bool,
+    pub as_of: Option<Moment>,
 }
 
 pub struct Answer {
@@ -31,7 +40,8 @@ pub struct Answer {
 
 /// What the reader may not see is answered as what is not there.
 pub async fn get(backend: &Backend, wanted: Wanted, deadline: Deadline) -> Result<Answer, Error> {
-    let from = backend.read_from(wanted.at_least, wanted.linearizable, deadline);
+    let (as_of, at_least) = (wanted.as_of, wanted.at_least);
+    let from = past::read_from(backend, as_of, at_least, wanted.linearizable, deadline);
     let snapshot = backend.snapshot_at_least(from.await?, deadline).await?;
     let position = backend.position(snapshot.position());
     let key = wanted.key;
@@ -47,11 +57,18 @@ pub async fn get(backend: &Backend, wanted: Wanted, deadline: Deadline) -> Resul
     })
 }
 
-fn find(snapshot: &StateSnapshot, wanted: &Wanted) -> Result<Option<(Shown, ModelId)>, ReadError> {
-    let memory = state::memory(snapshot, &wanted.namespace, wanted.key)?;
-    let now = snapshot.clock();
-    let visible = |m: &Memory| wanted.reader.sees(&m.scope) && !m.is_expired(now);
-    let Some(memory) = memory.filter(visible) else {
+fn find(snapshot: &StateSnapshot, wanted: &Wanted) -> Result<Option<(Shown, ModelId)>, Error> {
+    let mut look = Look::new(snapshot, &wanted.namespace, wanted.as_of)?;
+    let any = Filter {
+        archive: Archive::With,
+        ..Filter::default()
+    };
+    let found = match state::memory(snapshot, &wanted.namespace, wanted.key)? {
+        Some(memory) => look.passing(wanted.key, memory, &any, &wanted.reader)?,
+        None => None,
+    };
+    look.finish()?;
+    let Some(memory) = found else {
         return Ok(None);
     };
     let model = stored::model(snapshot, &wanted.namespace, wanted.key)?;

@@ -9,6 +9,7 @@ mod feedback;
 mod forget;
 mod get;
 pub mod guard;
+mod history;
 mod learn;
 mod learn_stream;
 mod link;
@@ -78,6 +79,16 @@ impl MemoryGate for Api {
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
         self.answer(Call::Reading, list::list(&self.backend, request).await)
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryResponse>, Status> {
+        self.answer(
+            Call::Reading,
+            history::history(&self.backend, request).await,
+        )
     }
 
     async fn update(

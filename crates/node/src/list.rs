@@ -3,13 +3,20 @@
 mod token;
 
 use memorygate_core::{
-    embedding::ModelId, filter::Filter, key::Key, memory::Memory, name::Namespace, scope::Reader,
-    shown::Shown,
+    embedding::ModelId, filter::Filter, key::Key, memory::Memory, moment::Moment, name::Namespace,
+    scope::Reader, shown::Shown,
 };
 use memorygate_raft::StateSnapshot;
 
 pub use self::token::{Asks, PageToken};
-use crate::{backend::Backend, deadline::Deadline, error::Error, position::Position, stored};
+use crate::{
+    backend::Backend,
+    deadline::Deadline,
+    error::Error,
+    past::{self, Look},
+    position::Position,
+    stored,
+};
 
 /// Memories read from the state at once.
 const CHUNK: usize = 256;
@@ -30,10 +37,11 @@ pub struct Page {
     pub size: usize,
     /// Absent for the first page.
     pub token: Option<PageToken>,
-    /// Stands for namespace, reader and filter in the token of the next page.
+    /// Stands for namespace, reader, filter and moment in the token of the next page.
     pub asks: Asks,
     pub at_least: Option<Position>,
     pub linearizable: bool,
+    pub as_of: Option<Moment>,
 }
 
 pub struct Answer {
@@ -46,7 +54,8 @@ pub struct Answer {
 pub async fn list(backend: &Backend, page: Page, deadline: Deadline) -> Result<Answer, Error> {
     let of_token = page.token.as_ref().map(|t| backend.position(t.index));
     backend.snapshot_at_least(of_token, deadline).await?;
-    let from = backend.read_from(page.at_least, page.linearizable, deadline);
+    let (as_of, at_least) = (page.as_of, page.at_least);
+    let from = past::read_from(backend, as_of, at_least, page.linearizable, deadline);
     let snapshot = backend.snapshot_at_least(from.await?, deadline).await?;
     let position = backend.position(snapshot.position());
     let read = move || read(&snapshot, &page);
@@ -61,7 +70,7 @@ pub async fn list(backend: &Backend, page: Page, deadline: Deadline) -> Result<A
 type Memories = Vec<(Key, Shown, ModelId)>;
 
 fn read(snapshot: &StateSnapshot, page: &Page) -> Result<(Memories, Option<PageToken>), Error> {
-    let now = snapshot.clock();
+    let mut look = Look::new(snapshot, &page.namespace, page.as_of)?;
     let index = page.token.as_ref().map_or(snapshot.position(), |t| t.index);
     let mut after = page.token.as_ref().map(|t| t.last);
     let mut memories = Vec::new();
@@ -71,11 +80,12 @@ fn read(snapshot: &StateSnapshot, page: &Page) -> Result<(Memories, Option<PageT
         let is_last = chunk.len() < CHUNK;
         for (key, memory) in chunk {
             scanned += 1;
-            if page.filter.passes(&memory, &page.reader, now) {
+            if let Some(memory) = look.passing(key, memory, &page.filter, &page.reader)? {
                 bytes += size(&memory);
                 let is_full = memories.len() >= page.size || bytes > PAGE_BYTES_MAX;
                 // The first of a page always fits: one memory is far smaller than a page.
                 if is_full && let Some(last) = after {
+                    look.finish()?;
                     return Ok((
                         memories,
                         Some(PageToken {
@@ -93,6 +103,7 @@ fn read(snapshot: &StateSnapshot, page: &Page) -> Result<(Memories, Option<PageT
         }
         match after {
             Some(last) if !is_last && scanned >= SCANNED_MAX => {
+                look.finish()?;
                 return Ok((
                     memories,
                     Some(PageToken {
@@ -103,7 +114,10 @@ fn read(snapshot: &StateSnapshot, page: &Page) -> Result<(Memories, Option<PageT
                 ));
             }
             Some(_) if !is_last => {}
-            Some(_) | None => return Ok((memories, None)),
+            Some(_) | None => {
+                look.finish()?;
+                return Ok((memories, None));
+            }
         }
     }
 }

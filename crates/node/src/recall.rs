@@ -23,6 +23,7 @@ use memorygate_core::{
     filter::Filter,
     key::Key,
     memory::Link,
+    moment::Moment,
     name::Namespace,
     rank::{self, Parts, Stage, Stages},
     scope::Reader,
@@ -30,7 +31,7 @@ use memorygate_core::{
 };
 
 use crate::{
-    backend::Backend, deadline::Deadline, error::Error, position::Position,
+    backend::Backend, deadline::Deadline, error::Error, past, position::Position,
     telemetry::metrics::stage,
 };
 
@@ -52,6 +53,8 @@ pub struct Query {
     pub at_least: Option<Position>,
     pub linearizable: bool,
     pub follow_links: bool,
+    /// The moment whose memories are asked for; the present if absent.
+    pub as_of: Option<Moment>,
 }
 
 /// A memory that answers.
@@ -88,7 +91,8 @@ pub struct Answer {
 
 pub async fn recall(backend: &Backend, query: Query, deadline: Deadline) -> Result<Answer, Error> {
     let embedding = embed(backend, &query, deadline).await?;
-    let from = backend.read_from(query.at_least, query.linearizable, deadline);
+    let (as_of, at_least) = (query.as_of, query.at_least);
+    let from = past::read_from(backend, as_of, at_least, query.linearizable, deadline);
     backend.index_at_least(from.await?, deadline).await?;
     let (index, metrics) = (backend.index.clone(), backend.metrics.clone());
     let is_operator = query.reader.everything;
@@ -98,8 +102,8 @@ pub async fn recall(backend: &Backend, query: Query, deadline: Deadline) -> Resu
         Ok::<_, Error>((results, view.position()))
     };
     let (results, index) = backend.recalls.run(deadline, work).await??;
-    // What an operator looks at is not used for that.
-    if !is_operator {
+    // What an operator looks at is not used for that, nor is the past.
+    if !is_operator && as_of.is_none() {
         let now = backend.clock.now();
         let mut used: BTreeMap<&Namespace, Vec<Key>> = BTreeMap::new();
         for found in &results {

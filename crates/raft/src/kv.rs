@@ -7,7 +7,7 @@
 //! ```text
 //! state   default     applied, membership, journal floor, owner
 //!         rows        clock, namespace, session, expiry, request, format, policy, progress, epoch,
-//!                     conflict, trust
+//!                     conflict, trust, history
 //!         memories    memory
 //!         embeddings  embedding
 //!         journal     journal
@@ -24,6 +24,7 @@ pub(crate) mod entry;
 pub(crate) mod epoch;
 pub(crate) mod expiry;
 pub(crate) mod format;
+pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod journal_floor;
 pub(crate) mod membership;
@@ -58,6 +59,7 @@ pub(crate) mod tag {
     pub(crate) const EPOCH: u8 = 0x0b;
     pub(crate) const CONFLICT: u8 = 0x0c;
     pub(crate) const TRUST: u8 = 0x0d;
+    pub(crate) const HISTORY: u8 = 0x0e;
 
     pub(crate) const APPLIED: u8 = 0x40;
     pub(crate) const MEMBERSHIP: u8 = 0x41;
@@ -108,7 +110,7 @@ impl Family {
 }
 
 /// The tags of replicated rows, in their order, with where they live.
-pub(crate) const REPLICATED: [(u8, Family); 13] = [
+pub(crate) const REPLICATED: [(u8, Family); 14] = [
     (tag::CLOCK, Family::Rows),
     (tag::NAMESPACE, Family::Rows),
     (tag::MEMORY, Family::Memories),
@@ -122,6 +124,7 @@ pub(crate) const REPLICATED: [(u8, Family); 13] = [
     (tag::EPOCH, Family::Rows),
     (tag::CONFLICT, Family::Rows),
     (tag::TRUST, Family::Rows),
+    (tag::HISTORY, Family::Rows),
 ];
 
 /// Where a replicated row is stored, and under which bytes.
@@ -142,6 +145,7 @@ pub(crate) fn encode(key: &RowKey) -> (Family, Vec<u8>) {
         RowKey::Epoch(namespace, id) => (Family::Rows, epoch::encode(namespace, *id)),
         RowKey::Conflict(namespace, a, b) => (Family::Rows, conflict::encode(namespace, *a, *b)),
         RowKey::Trust(namespace, agent) => (Family::Rows, trust::encode(namespace, agent)),
+        RowKey::History(row) => (Family::Rows, history::encode(row)),
     }
 }
 
@@ -161,6 +165,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RowKey, Malformed> {
         Some(&tag::EPOCH) => epoch::decode(bytes),
         Some(&tag::CONFLICT) => conflict::decode(bytes),
         Some(&tag::TRUST) => trust::decode(bytes),
+        Some(&tag::HISTORY) => history::decode(bytes),
         Some(_) | None => Err(Malformed::new(bytes, "unknown tag")),
     }
 }
@@ -172,7 +177,7 @@ pub(crate) mod tests {
         name::{Name, Namespace},
         request::RequestId,
         scope::Scope,
-        state::SessionPlace,
+        state::{HistoryRow, SessionPlace},
         time::TimeMs,
     };
     use proptest::prelude::*;
@@ -256,6 +261,23 @@ pub(crate) mod tests {
             (namespaces(), any::<u64>()).prop_map(|(n, id)| RowKey::Epoch(n, id)),
             (namespaces(), keys(), keys()).prop_map(|(n, a, b)| RowKey::Conflict(n, a, b)),
             (namespaces(), names()).prop_map(|(n, agent)| RowKey::Trust(n, agent)),
+            (namespaces(), keys(), 0_u64..3, any::<u64>()).prop_map(
+                |(namespace, key, position, version)| RowKey::History(HistoryRow::Of {
+                    namespace,
+                    key,
+                    position,
+                    version,
+                })
+            ),
+            (times(), 0_u64..3, namespaces(), keys(), any::<u64>()).prop_map(
+                |(at, position, namespace, key, version)| RowKey::History(HistoryRow::Aged {
+                    at,
+                    position,
+                    namespace,
+                    key,
+                    version,
+                })
+            ),
         ]
     }
 

@@ -665,6 +665,7 @@ impl Consolidation {
             reader: Some(everything()),
             at_least: worker.seen.clone(),
             linearizable: false,
+            as_of: None,
         };
         let call = Ask::Get {
             words,

@@ -130,6 +130,7 @@ impl Register {
             reader: Some(everything()),
             at_least: None,
             linearizable: true,
+            as_of: None,
         };
         let caller = worker.caller(worker.home);
         let ask = async {

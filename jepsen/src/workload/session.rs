@@ -236,6 +236,7 @@ async fn find(
         reader: Some(everything()),
         at_least,
         linearizable: false,
+        as_of: None,
     };
     match caller.get(request).await {
         Answer::Done(reply) => Ok((reply.memory, reply.position)),

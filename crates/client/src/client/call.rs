@@ -69,6 +69,7 @@ methods! {
     RECALL = "recall", "MemoryGate/Recall", false, true, Read;
     GET = "get", "MemoryGate/Get", false, true, Read;
     LIST = "list", "MemoryGate/List", false, true, Read;
+    HISTORY = "history", "MemoryGate/History", false, true, Read;
     UPDATE = "update", "MemoryGate/Update", true, true, Write;
     FEEDBACK = "feedback", "MemoryGate/Feedback", true, true, Write;
     FORGET = "forget", "MemoryGate/Forget", true, true, Write;

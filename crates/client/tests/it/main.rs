@@ -5,5 +5,6 @@
 mod cluster;
 mod consolidation;
 mod examples;
+mod history;
 mod stores;
 mod transport;

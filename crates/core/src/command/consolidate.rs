@@ -15,7 +15,9 @@ use crate::{
     limits,
     memory::{Archived, Invalid, Link, Memory, Reason, Relation},
     name::Namespace,
-    state::{self, Before, Conflict, Done, Epoch, Progress, Read, ReadError, Transaction},
+    state::{
+        self, Before, Conflict, Doing, Done, Epoch, Progress, Read, ReadError, Transaction, What,
+    },
 };
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -230,7 +232,10 @@ impl At<'_> {
             return Ok(None);
         }
         // What replaces the sources is there before they go, in the same entry.
-        let mut before = vec![self.change(tx, keep.key, &old, new)?];
+        let what = What::TookIn {
+            sources: sources.iter().map(|(key, _)| *key).collect(),
+        };
+        let mut before = vec![self.change(tx, keep.key, &old, new, what)?];
         for (key, source) in sources {
             let into = keep.key;
             before.push(self.archive(tx, key, &source, Reason::Merged { into })?);
@@ -303,7 +308,8 @@ impl At<'_> {
                 target: to,
             });
         }
-        Ok(Some(vec![self.change(tx, memory.key, &old, new)?]))
+        let what = What::Relinked { relation, from, to };
+        Ok(Some(vec![self.change(tx, memory.key, &old, new, what)?]))
     }
 
     fn archive<R: Read>(
@@ -318,7 +324,15 @@ impl At<'_> {
             reason,
             at: self.context.now,
         });
-        self.change(tx, key, old, new)
+        let what = match reason {
+            Reason::Faded => What::Faded,
+            Reason::Merged { into } => What::Merged { into },
+            Reason::Superseded { by } => What::Superseded { by },
+            Reason::Shared { .. } | Reason::Withheld => {
+                unreachable!("no consolidation shares a memory")
+            }
+        };
+        self.change(tx, key, old, new, what)
     }
 
     /// Stores the next version of a memory.
@@ -328,6 +342,7 @@ impl At<'_> {
         key: Key,
         old: &Memory,
         mut new: Memory,
+        what: What,
     ) -> Result<Before, ReadError> {
         new.version += 1;
         new.updated_at = self.context.now;
@@ -339,7 +354,8 @@ impl At<'_> {
             version_after: new.version,
             used_after: new.used,
         };
-        tx.update(self.namespace, key, old, new)?;
+        let doing = Doing { what, by: None };
+        tx.change_to_undo((self.namespace, key), old, new, doing, self.context)?;
         Ok(before)
     }
 }

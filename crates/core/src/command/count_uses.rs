@@ -59,7 +59,7 @@ impl CountUses {
             let mut new = old.clone();
             new.used.count = old.used.count.saturating_add(used.count);
             new.used.last_at = old.used.last_at.max(used.last_at.min(context.now));
-            tx.update(&used.namespace, key, &old, new)?;
+            tx.touch(&used.namespace, key, &old, new)?;
             counted += 1;
         }
         Ok(Ok(Outcome::UsesCounted { counted }))

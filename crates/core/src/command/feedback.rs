@@ -7,7 +7,7 @@ use crate::{
     limits,
     memory::{Invalid, Memory},
     name::Name,
-    state::{self, Read, ReadError, Transaction},
+    state::{self, Doing, Read, ReadError, Transaction, What},
 };
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -56,7 +56,14 @@ impl GiveFeedback {
         new.updated_at = context.now;
         let outcome = self.target.changed(key, &new);
         self.count_for_learner(tx, &old)?;
-        tx.update(&self.target.namespace, key, &old, new)?;
+        let doing = Doing {
+            what: What::Rated {
+                score: self.score,
+                reason: self.reason.clone(),
+            },
+            by: self.agent.clone(),
+        };
+        tx.change((&self.target.namespace, key), &old, new, doing, context)?;
         Ok(Ok(outcome))
     }
 

@@ -12,7 +12,7 @@ use crate::{
     memory::{self, Created, Feedback, Invalid, Link, Memory, Used},
     name::{Domain, Name, Namespace},
     scope::Scope,
-    state::{self, Read, ReadError, Transaction},
+    state::{self, Doing, Read, ReadError, Transaction, What},
     time::TimeMs,
 };
 
@@ -110,7 +110,15 @@ impl Learn {
                 // What was shared is met again; what is said of it in the narrower scope stays there.
                 Some(shared) if shared.scope != experience.scope => {
                     let met = experience.met_again(&shared, context);
-                    tx.update(&self.namespace, key, &shared, met)?;
+                    // Who met it and where is not for those who see the wider one.
+                    let doing = Doing {
+                        what: What::LearnedAgain {
+                            session: None,
+                            wording: None,
+                        },
+                        by: None,
+                    };
+                    tx.change((&self.namespace, key), &shared, met, doing, context)?;
                     let old = tx.memory(&self.namespace, own)?.expect(
                         "a memory of another scope is found through the one that leads there",
                     );
@@ -118,13 +126,17 @@ impl Learn {
                         archived: old.archived,
                         ..experience.again(&old, context)
                     };
-                    tx.update(&self.namespace, own, &old, memory.clone())?;
+                    let doing = experience.learned_again(None);
+                    let place = (&self.namespace, own);
+                    tx.change(place, &old, memory.clone(), doing, context)?;
                     key = own;
                     memory
                 }
                 Some(old) => {
                     let memory = experience.again(&old, context);
-                    tx.update(&self.namespace, key, &old, memory.clone())?;
+                    let doing = experience.learned_again((own != key).then_some(own));
+                    let place = (&self.namespace, key);
+                    tx.change(place, &old, memory.clone(), doing, context)?;
                     memory
                 }
             };
@@ -167,6 +179,16 @@ impl Experience {
         Ok(self.embedding.check()?)
     }
 
+    fn learned_again(&self, wording: Option<Key>) -> Doing {
+        Doing {
+            what: What::LearnedAgain {
+                session: self.session.clone(),
+                wording,
+            },
+            by: self.agent.clone(),
+        }
+    }
+
     fn first(&self, context: &Context, offset: u32) -> Memory {
         let occurred_at = self.occurred_at.unwrap_or(context.now);
         Memory {
@@ -195,6 +217,7 @@ impl Experience {
             archived: None,
             merged: BTreeSet::new(),
             shared: BTreeMap::new(),
+            changed_index: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     apply::{Context, Outcome, Rejection, Target},
     limits,
     memory::{Invalid, Link},
-    state::{self, Read, ReadError, Transaction},
+    state::{self, Doing, Read, ReadError, Transaction, What},
 };
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -56,7 +56,15 @@ impl SetLink {
         new.version += 1;
         new.updated_at = context.now;
         let outcome = self.target.changed(key, &new);
-        tx.update(&self.target.namespace, key, &old, new)?;
+        let doing = Doing {
+            what: if self.remove {
+                What::Unlinked(self.link)
+            } else {
+                What::Linked(self.link)
+            },
+            by: self.target.reader.agent.clone(),
+        };
+        tx.change((&self.target.namespace, key), &old, new, doing, context)?;
         Ok(Ok(outcome))
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     key::Key,
     limits,
     memory::{Archived, Invalid, Link, Reason, Relation},
-    state::{self, Conflict, Read, ReadError, Transaction},
+    state::{self, Conflict, Doing, Read, ReadError, Transaction, What},
 };
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -70,7 +70,13 @@ impl ResolveConflict {
         new.version += 1;
         new.updated_at = context.now;
         let outcome = self.target.changed(key, &new);
-        tx.update(namespace, key, &right, new)?;
+        let by = self.target.reader.agent.clone();
+        let doing = |what| Doing {
+            what,
+            by: by.clone(),
+        };
+        let upheld = doing(What::Upheld { over: other_key });
+        tx.change((namespace, key), &right, new, upheld, context)?;
         let mut archived = wrong.clone();
         archived.archived = Some(Archived {
             reason: Reason::Superseded { by: key },
@@ -78,7 +84,14 @@ impl ResolveConflict {
         });
         archived.version += 1;
         archived.updated_at = context.now;
-        tx.update(namespace, other_key, &wrong, archived)?;
+        let superseded = doing(What::Superseded { by: key });
+        tx.change(
+            (namespace, other_key),
+            &wrong,
+            archived,
+            superseded,
+            context,
+        )?;
         Ok(Ok(outcome))
     }
 }

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     apply::{Context, Outcome, Rejection, Target},
     memory::Reason,
-    state::{Read, ReadError, Transaction},
+    state::{Doing, Read, ReadError, Transaction, What},
 };
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -43,7 +43,11 @@ impl Restore {
         new.version += 1;
         new.updated_at = context.now;
         let outcome = self.target.changed(key, &new);
-        tx.update(&self.target.namespace, key, &old, new)?;
+        let doing = Doing {
+            what: What::Restored,
+            by: self.target.reader.agent.clone(),
+        };
+        tx.change((&self.target.namespace, key), &old, new, doing, context)?;
         Ok(Ok(outcome))
     }
 }

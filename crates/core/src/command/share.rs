@@ -13,7 +13,7 @@ use crate::{
     limits,
     memory::{Archived, Created, Invalid, Memory, Reason, Sharing},
     scope::{Reader, Scope},
-    state::{self, Read, ReadError, Transaction},
+    state::{self, Doing, Read, ReadError, Transaction, What},
 };
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -84,6 +84,7 @@ impl Share {
                     archived: None,
                     merged: [].into(),
                     shared: sharings,
+                    changed_index: 0,
                     ..old.clone()
                 };
                 let embedding = tx.embedding(namespace, from)?;
@@ -111,7 +112,11 @@ impl Share {
                 shared.archived = None;
                 shared.version += 1;
                 shared.updated_at = context.now;
-                tx.update(namespace, to, &known, shared.clone())?;
+                let doing = Doing {
+                    what: What::GotShared,
+                    by: target.reader.agent.clone(),
+                };
+                tx.change((namespace, to), &known, shared.clone(), doing, context)?;
                 shared
             }
         };
@@ -123,7 +128,11 @@ impl Share {
         });
         archived.version += 1;
         archived.updated_at = context.now;
-        tx.update(namespace, from, &old, archived)?;
+        let doing = Doing {
+            what: What::Shared { to },
+            by: target.reader.agent.clone(),
+        };
+        tx.change((namespace, from), &old, archived, doing, context)?;
         Ok(Ok(target.changed(to, &shared)))
     }
 }

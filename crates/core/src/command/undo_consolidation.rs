@@ -32,7 +32,7 @@ impl UndoConsolidation {
             return Ok(Err(Rejection::NoEpoch { id: *id }));
         };
         let mut changed: Vec<Key> = Vec::new();
-        let mut restored: Vec<(Key, Memory, Memory)> = Vec::new();
+        let mut restored: Vec<(&Before, Memory, Memory)> = Vec::new();
         let mut conflicts = Vec::new();
         for done in &epoch.done {
             for before in &done.before {
@@ -42,7 +42,7 @@ impl UndoConsolidation {
                         if now.version == before.version_after
                             && now.created == before.memory.created =>
                     {
-                        restored.push((before.key, now.clone(), back(before, now)));
+                        restored.push((before, now.clone(), back(before, now)));
                     }
                     Some(_) | None => changed.push(before.key),
                 }
@@ -63,8 +63,8 @@ impl UndoConsolidation {
                 keys: changed,
             }));
         }
-        for (key, now, back) in restored {
-            tx.update(namespace, key, &now, back)?;
+        for (before, now, back) in restored {
+            tx.undo_change(namespace, (*id, epoch.at), before, &now, back)?;
         }
         for pair in conflicts {
             tx.set_conflict(namespace, pair, None)?;

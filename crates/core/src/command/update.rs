@@ -8,7 +8,7 @@ use crate::{
     apply::{Context, Outcome, Rejection, Target},
     limits,
     memory::{self, Invalid},
-    state::{Read, ReadError, Transaction},
+    state::{Doing, Read, ReadError, Transaction, What},
     time::TimeMs,
 };
 
@@ -89,7 +89,11 @@ impl Update {
         new.version += 1;
         new.updated_at = context.now;
         let outcome = self.target.changed(key, &new);
-        tx.update(&self.target.namespace, key, &old, new)?;
+        let doing = Doing {
+            what: What::Updated,
+            by: self.target.reader.agent.clone(),
+        };
+        tx.change((&self.target.namespace, key), &old, new, doing, context)?;
         Ok(Ok(outcome))
     }
 }

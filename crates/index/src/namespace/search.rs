@@ -7,6 +7,7 @@ use memorygate_core::{
     embedding::{ModelId, QueryEmbedding, STATE_BYTES, TokenStates},
     filter::Filter,
     key::Key,
+    moment::Moment,
     scope::Reader,
     time::TimeMs,
 };
@@ -37,6 +38,8 @@ pub struct Query<'a> {
     pub reader: &'a Reader,
     /// The time in the log, by which memories are expired.
     pub now: TimeMs,
+    /// Only memories that were there at this moment.
+    pub as_of: Option<Moment>,
 }
 
 /// A memory that may be an answer.
@@ -57,7 +60,10 @@ impl NamespaceIndex {
     ///
     /// With the same memories indexed, equal queries get equal answers, bit for bit.
     pub fn candidates(&self, query: &Query<'_>) -> Result<Vec<Candidate>, Error> {
-        let passing = self.columns.passing(query.filter, query.reader, query.now);
+        let mut passing = self.columns.passing(query.filter, query.reader, query.now);
+        if let Some(moment) = query.as_of {
+            passing.retain(|slot| moment.is_after(&self.identities[slot as usize].created));
+        }
         let key = |slot: u32| self.identities[slot as usize].key;
         let lexical = query
             .words

@@ -267,7 +267,9 @@ async fn a_conflict_is_shown_and_decided() {
 async fn a_memory_tells_how_it_came_to_be() {
     let (mgctl, [pod, pods, printer, raise, not_raise]) = with_work().await;
     mgctl.ok(&["consolidate", "run"]).await;
-    mgctl.ok(&["feedback", &pod, "1"]).await;
+    let why = ["--agent", "bob", "--reason", "held for a week"];
+    let rate = [&["feedback", &pod, "1"][..], &why].concat();
+    mgctl.ok(&rate).await;
     let text = mgctl.ok(&["history", &pod]).await;
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], format!("{pod} \"{POD}\""));
@@ -288,10 +290,28 @@ async fn a_memory_tells_how_it_came_to_be() {
             "learned by ada",
             &format!("learned in other words, {pods} by ada"),
             &format!("    \"{PODS}\""),
-            "last met",
             &format!("took in {pods} (epoch 6)"),
-            "last changed",
+            "rated +1.00 by bob: held for a week",
         ]
+    );
+
+    let change = ["update", &pod, "--importance", "0.75", "--agent", "cy"];
+    mgctl.ok(&change).await;
+    let document = mgctl.json(&["history", &pod]).await;
+    assert_eq!(document["is_complete"], true);
+    let newest = document["events"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&newest["what"], &newest["agent"]),
+        (&"changed".into(), &"cy".into())
+    );
+    assert_eq!(newest["changes"][0]["field"], "importance");
+    assert_eq!(newest["changes"][0]["before"], "0.5");
+    assert_eq!(newest["changes"][0]["after"], "0.75");
+    assert_eq!(newest["version"], 4);
+    let text = mgctl.ok(&["history", &pod]).await;
+    assert!(
+        text.ends_with("changed by cy: importance 0.5 → 0.75\n"),
+        "{text}"
     );
 
     let source = mgctl.json(&["history", &pods]).await;
@@ -317,6 +337,44 @@ async fn a_memory_tells_how_it_came_to_be() {
     }
     let nobody = "0".repeat(32);
     assert_eq!(mgctl.run(&["history", &nobody]).await.failed().0, 3);
+}
+
+#[tokio::test]
+async fn a_recall_tells_of_the_past() {
+    let (mgctl, [pod, pods, ..]) = with_work().await;
+    let before = mgctl.fake.store.position().index.to_string();
+    mgctl.ok(&["consolidate", "run"]).await;
+    let count = |text: &str| text.matches("memory limit").count();
+    let question = ["recall", "memory limit of the pod", "--without", "fold"];
+    let now = mgctl.ok(&question).await;
+    assert_eq!(count(&now), 1, "{now}");
+    // Before the pass both were there.
+    let then = [&question[..], &["--as-of", &before]].concat();
+    let text = mgctl.ok(&then).await;
+    assert_eq!(count(&text), 2, "{text}");
+    let far = [&question[..], &["--as-of", "2001-01-01"]].concat();
+    assert_eq!(mgctl.ok(&far).await, "nothing found\n");
+    let got = mgctl.json(&["get", &pods, "--as-of", &before]).await;
+    assert_eq!(
+        (&got["version"], &got["archived"]),
+        (&1.into(), &Value::Null)
+    );
+    let list = ["list", "--as-of", &before, "--all", "-o", "json"];
+    assert_eq!(mgctl.ok(&list).await.lines().count(), 5);
+
+    let ahead = [&question[..], &["--as-of", "1000000"]].concat();
+    let (code, message) = mgctl.run(&ahead).await.failed();
+    assert_eq!(code, 2, "{message}");
+    assert!(
+        message.contains("position 1000000 is not reached"),
+        "{message}"
+    );
+    for bad in ["", "yesterday", "-1"] {
+        let as_of = format!("--as-of={bad}");
+        let (code, message) = mgctl.run(&["get", &pod, &as_of]).await.failed();
+        assert_eq!(code, 2);
+        assert!(message.contains("--as-of"), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -187,10 +187,11 @@ where
 
 /// Method names as labels: those of the services, each of which one has, so that a caller cannot invent metrics.
 fn known(method: &str) -> Option<&'static str> {
-    const MEMORY_GATE: [&str; 12] = [
+    const MEMORY_GATE: [&str; 13] = [
         "Learn",
         "LearnStream",
         "Recall",
+        "History",
         "Get",
         "List",
         "Update",
@@ -239,9 +240,11 @@ fn known(method: &str) -> Option<&'static str> {
 
 fn call_of(method: &str) -> Call {
     match method {
-        "Recall" | "Get" | "List" | "Stats" | "Members" | "Status" | "Verify" | "ListAlarms"
-        | "ListSnapshots" | "SaveSnapshot" | "VerifySnapshot" | "PlanConsolidation"
-        | "ListEpochs" | "GetPolicy" | "ListConflicts" | "ListTrust" => Call::Reading,
+        "Recall" | "Get" | "List" | "History" | "Stats" | "Members" | "Status" | "Verify"
+        | "ListAlarms" | "ListSnapshots" | "SaveSnapshot" | "VerifySnapshot"
+        | "PlanConsolidation" | "ListEpochs" | "GetPolicy" | "ListConflicts" | "ListTrust" => {
+            Call::Reading
+        }
         _ => Call::Mutating,
     }
 }

@@ -11,7 +11,10 @@ use memorygate_raft::MemberError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::error::{Error, Outcome};
+use crate::{
+    error::{Error, Outcome},
+    wire::write,
+};
 
 /// Domain of all reasons.
 pub const DOMAIN: &str = "memorygate";
@@ -61,6 +64,9 @@ pub fn of(error: &Error, call: Call) -> Status {
         | Error::RequestExpired(_)
         | Error::RequestFromFuture(_)
         | Error::OtherCluster { .. }
+        | Error::NotKept(_)
+        | Error::NotReached { .. }
+        | Error::ToCome { .. }
         | Error::AnswerTooLarge { .. }
         | Error::StorageFull { .. }
         | Error::MemberFull(_)
@@ -145,6 +151,10 @@ fn kind(error: &Error) -> Kind {
             "POSITION_OF_ANOTHER_CLUSTER",
             None,
         ),
+        Error::NotKept(_) => (Code::OutOfRange, "PAST_NOT_KEPT", None),
+        Error::NotReached { .. } | Error::ToCome { .. } => {
+            (Code::OutOfRange, "MOMENT_TO_COME", None)
+        }
         Error::AnswerTooLarge { .. } => (Code::ResourceExhausted, "ANSWER_TOO_LARGE", None),
         Error::StorageFull { .. } => (Code::ResourceExhausted, "STORAGE_FULL", Some(RETRY_STORAGE)),
         Error::MemberFull(_) => (Code::ResourceExhausted, "STORAGE_FULL", Some(RETRY_STORAGE)),
@@ -261,7 +271,15 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             let keys: Vec<String> = keys.iter().map(Key::to_string).collect();
             vec![("changed", keys.join(","))]
         }
-        Error::NotLeader { leader: None }
+        Error::NotKept(lost) => {
+            let mut oldest = vec![("oldest_time", write::time(lost.at).to_string())];
+            let position = lost.position.map(|position| position.to_string());
+            oldest.extend(position.map(|position| ("oldest_position", position)));
+            oldest
+        }
+        Error::NotReached { reached, .. } => vec![("reached", reached.to_string())],
+        Error::ToCome { .. }
+        | Error::NotLeader { leader: None }
         | Error::Paused { .. }
         | Error::Consolidation(_)
         | Error::Draining

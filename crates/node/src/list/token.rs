@@ -16,8 +16,8 @@ const VERSION: u8 = 1;
 
 const BYTES: usize = 1 + 16 + 8 + 8;
 
-/// Stands for the namespace, the reader and the filter that a list asks for: the first 8 bytes of
-/// SHA-256 over them. A token is good only for the question that it was given for.
+/// Stands for the namespace, the reader, the filter and the moment that a list asks for: the first 8 bytes
+/// of SHA-256 over them. A token is good only for the question that it was given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asks([u8; 8]);
 
@@ -34,7 +34,7 @@ pub struct PageToken {
 pub enum TokenError {
     #[error("is not a token that this server gave")]
     Malformed,
-    #[error("was given for another namespace, reader or filter")]
+    #[error("was given for another namespace, reader, filter or moment")]
     OtherQuestion,
 }
 
@@ -52,7 +52,18 @@ impl PageToken {
             .as_ref()
             .map(v1::Filter::encode_to_vec)
             .unwrap_or_default();
-        for field in [request.namespace.as_bytes(), &reader, &filter] {
+        // The moment as a request of its own, which encodes what there is of it.
+        let moment = request.as_of.map(|as_of| {
+            let as_of = Some(as_of);
+            v1::ListRequest {
+                as_of,
+                ..Default::default()
+            }
+            .encode_to_vec()
+        });
+        let fields = [request.namespace.as_bytes(), &reader, &filter];
+        // Without one the token is what it was before there were moments.
+        for field in fields.into_iter().chain(moment.as_deref()) {
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
         }

@@ -12,7 +12,7 @@ use memorygate_core::{
 };
 
 use super::{Found, Query, Raw};
-use crate::{projection::View, stored};
+use crate::{past::Look, projection::View, stored};
 
 /// Adds the memories that the results link to, at most as many as were asked for. They must pass
 /// the filter too: it bounds what may be answered. Each has a share of the score of the best result
@@ -21,6 +21,7 @@ pub(super) fn with_linked(
     view: &View<'_>,
     query: &Query,
     mut found: Vec<Found>,
+    looks: &mut [Look<'_>],
 ) -> Result<Vec<Found>, ReadError> {
     // Keys differ between namespaces, so what is folded needs no name of its own.
     let here: BTreeSet<Key> = found
@@ -48,15 +49,18 @@ pub(super) fn with_linked(
         .map(|((key, namespace), from)| ((key, namespace.clone()), from))
         .collect();
     best.sort_by(|a, b| b.1.0.total_cmp(&a.1.0).then_with(|| a.0.cmp(&b.0)));
-    let (snapshot, now) = (&*view.records().state, view.clock());
+    let snapshot = &*view.records().state;
     let mut added = 0;
     for ((key, namespace), (score, from)) in best {
         if added == query.limit {
             break;
         }
-        let memory = state::memory(snapshot, &namespace, key)?;
-        let passes = |m: &_| query.filter.passes(m, &query.reader, now);
-        let Some(memory) = memory.filter(passes) else {
+        let Some(memory) = state::memory(snapshot, &namespace, key)? else {
+            continue;
+        };
+        let place = query.namespaces.iter().position(|name| *name == namespace);
+        let look = &mut looks[place.expect("a result is of a namespace that was asked")];
+        let Some(memory) = look.passing(key, memory, &query.filter, &query.reader)? else {
             continue;
         };
         added += 1;

@@ -1,7 +1,7 @@
 //! The steps of a recall over one view, on one thread.
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet, btree_map},
     time::Instant,
 };
 
@@ -9,10 +9,12 @@ use memorygate_core::{
     embedding::{Embedding, ModelId, QueryEmbedding, TokenStates},
     key::Key,
     memory::Memory,
+    moment::Moment,
     name::Name,
     rank::{self, Candidate, Prior, Ranked, Stage},
     shown::Shown,
     state::{self, ReadError, RowKey, decode},
+    time::TimeMs,
     trust::Trust,
 };
 use memorygate_index::{
@@ -25,10 +27,15 @@ use tracing::error;
 use super::{Found, Query, Raw, answer};
 use crate::{
     error::Error,
+    past::Look,
     projection::View,
     stored,
     telemetry::metrics::{Metrics, stage},
 };
+
+/// How many times more candidates a recall of the past asks the index for: some of them do not pass as they
+/// were.
+const DEEPER: usize = 4;
 
 /// A candidate with its stored rows.
 struct Row {
@@ -49,6 +56,10 @@ pub(super) fn run(
     embedding: Option<&QueryEmbedding>,
     metrics: &Metrics,
 ) -> Result<Vec<Found>, Error> {
+    let state = &view.records().state;
+    let looks = query.namespaces.iter();
+    let looks = looks.map(|namespace| Look::new(state, namespace, query.as_of));
+    let mut looks: Vec<Look<'_>> = looks.collect::<Result<_, _>>()?;
     // One that holds nothing has no index, and nothing to say.
     let namespaces = query.namespaces.iter();
     let indexes: Indexes<'_> = namespaces
@@ -61,7 +72,7 @@ pub(super) fn run(
     let candidates = candidates(view, &indexes, query, embedding)?;
     metrics.recall_candidates.observe(candidates.len() as f64);
     lap.end(stage::SEARCH);
-    let rows = read(view, query, &candidates)?;
+    let rows = read(view, query, &candidates, &mut looks)?;
     lap.end(stage::READ);
     let late = match embedding {
         Some(embedding) if query.stages.has(Stage::Late) => {
@@ -73,7 +84,7 @@ pub(super) fn run(
         Some(_) | None => vec![None; rows.len()],
     };
     lap.end(stage::LATE);
-    let now = view.clock();
+    let now = now(view, query, &rows);
     let trust = trust(view, query, &rows)?;
     let candidates: Vec<Candidate> = rows
         .iter()
@@ -107,10 +118,11 @@ pub(super) fn run(
     };
     let found = found(view, ranked, &rows, raw, query)?;
     let found = if query.follow_links {
-        answer::with_linked(view, query, found)?
+        answer::with_linked(view, query, found, &mut looks)?
     } else {
         found
     };
+    looks.into_iter().try_for_each(Look::finish)?;
     lap.end(stage::RECORDS);
     Ok(found)
 }
@@ -137,18 +149,21 @@ fn candidates(
     } else {
         Shares::NONE
     };
+    // Of the past the index knows what never changes; the rest is looked up, and some do not pass.
+    let lasting = query.as_of.map(|_| query.filter.lasting());
+    let deeper = if query.as_of.is_some() { DEEPER } else { 1 };
     let query = namespace::Query {
         words: query
             .text
             .as_deref()
             .filter(|_| query.stages.has(Stage::Lexical)),
         vector,
-        // A caller who wants more than the setting's candidates gets as many from each source.
-        count: query.ranking.candidates.max(query.limit),
+        count: count(query) * deeper,
         shares,
-        filter: &query.filter,
+        filter: lasting.as_ref().unwrap_or(&query.filter),
         reader: &query.reader,
         now: view.clock(),
+        as_of: query.as_of,
     };
     let mut candidates: Vec<Placed> = Vec::new();
     let mut sessions: BTreeMap<(usize, u32), u32> = BTreeMap::new();
@@ -195,9 +210,33 @@ fn trust(view: &View<'_>, query: &Query, rows: &[Row]) -> Result<Vec<f32>, ReadE
     Ok(trust)
 }
 
+/// Candidates from each source. A caller who wants more than the setting's gets as many.
+fn count(query: &Query) -> usize {
+    query.ranking.candidates.max(query.limit)
+}
+
+/// When recency is measured: now, or at the moment that is asked about. When a position was is known as far
+/// as that its memories had been learned and changed by then.
+fn now(view: &View<'_>, query: &Query, rows: &[Row]) -> TimeMs {
+    match query.as_of {
+        None => view.clock(),
+        Some(Moment::Time(time)) => time.min(view.clock()),
+        Some(Moment::Position(position)) if position == view.position() => view.clock(),
+        Some(Moment::Position(_)) => {
+            let changed = rows.iter().map(|row| row.memory.updated_at);
+            changed.max().unwrap_or_default()
+        }
+    }
+}
+
 /// Index and state show one moment, so each candidate is stored and passes; one that does not is a
 /// bug that must not show a memory to someone who may not see it.
-fn read(view: &View<'_>, query: &Query, candidates: &[Placed]) -> Result<Vec<Row>, ReadError> {
+fn read(
+    view: &View<'_>,
+    query: &Query,
+    candidates: &[Placed],
+    looks: &mut [Look<'_>],
+) -> Result<Vec<Row>, ReadError> {
     let row = |(c, place): &Placed| RowKey::Memory(query.namespaces[*place].clone(), c.key);
     let embedding = |(c, place): &Placed| embedding_row(query, c.key, *place);
     let memories: Vec<RowKey> = candidates.iter().map(row).collect();
@@ -212,8 +251,15 @@ fn read(view: &View<'_>, query: &Query, candidates: &[Placed]) -> Result<Vec<Row
             Some(bytes) => Some(decode::<Memory>(&row(placed), &bytes)?),
             None => None,
         };
-        let passes = |m: &Memory| query.filter.passes(m, &query.reader, view.clock());
-        let (Some(memory), Some(embedding)) = (memory.filter(passes), embedding) else {
+        let memory = match memory {
+            Some(memory) => looks[place].passing(key, memory, &query.filter, &query.reader)?,
+            None => None,
+        };
+        // Then it had other metadata, say.
+        if memory.is_none() && query.as_of.is_some() {
+            continue;
+        }
+        let (Some(memory), Some(embedding)) = (memory, embedding) else {
             error!(%key, position = view.position(), "index found what the state does not let pass");
             debug_assert!(
                 false,
@@ -231,7 +277,24 @@ fn read(view: &View<'_>, query: &Query, candidates: &[Placed]) -> Result<Vec<Row
             embedding,
         });
     }
+    if query.as_of.is_some() {
+        keep_best(&mut rows, count(query));
+    }
     Ok(rows)
+}
+
+/// Keeps the best `count` by words and the best by vector, as the index does.
+fn keep_best(rows: &mut Vec<Row>, count: usize) {
+    let best = |score: fn(&Row) -> f32| -> BTreeSet<Key> {
+        let mut order: Vec<&Row> = rows.iter().collect();
+        order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.key.cmp(&b.key)));
+        order.iter().take(count).map(|row| row.key).collect()
+    };
+    let (words, vectors) = (best(|row| row.lexical), best(|row| row.dense));
+    rows.retain(|row| {
+        let by_words = row.lexical > 0.0 && words.contains(&row.key);
+        by_words || row.dense != 0.0 && vectors.contains(&row.key)
+    });
 }
 
 fn embedding_row(query: &Query, key: Key, place: usize) -> RowKey {

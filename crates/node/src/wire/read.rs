@@ -11,6 +11,7 @@ mod recall;
 use memorygate_core::{
     key::Key,
     memory::{Link, Relation},
+    moment::Moment,
     name::Namespace,
     request::RequestId,
     time::TimeMs,
@@ -24,7 +25,8 @@ pub use self::{
     recall::recall,
 };
 use crate::{
-    error::Violation, get::Wanted, list::Page, list::PageToken, position::Position, stats::Scope,
+    error::Violation, get::Wanted, history, list::Page, list::PageToken, position::Position,
+    stats::Scope,
 };
 
 /// Memories in a page of a list that does not say.
@@ -35,6 +37,35 @@ pub fn get(request: v1::GetRequest) -> Result<Wanted, Violation> {
         namespace: namespace(&request.namespace)?,
         key: key("key", &request.key)?,
         reader: reader::reader(request.reader)?,
+        at_least: position(request.at_least)?,
+        linearizable: request.linearizable,
+        as_of: match request.as_of {
+            None => None,
+            Some(v1::get_request::AsOf::AsOfPosition(index)) => Some(Moment::Position(index)),
+            Some(v1::get_request::AsOf::AsOfTime(time)) => Some(as_of_time(time)?),
+        },
+    })
+}
+
+pub fn history(request: v1::HistoryRequest) -> Result<history::Wanted, Violation> {
+    let before =
+        match request.page_token.as_str() {
+            "" => None,
+            text => Some(history::parse_token(text).ok_or_else(|| {
+                Violation::at("page_token", "is not a token that this server gave")
+            })?),
+        };
+    Ok(history::Wanted {
+        namespace: namespace(&request.namespace)?,
+        key: key("key", &request.key)?,
+        reader: reader::reader(request.reader)?,
+        size: limit(
+            "page_size",
+            request.page_size,
+            PAGE_SIZE_DEFAULT,
+            memorygate_core::limits::PAGE_MAX,
+        )?,
+        before,
         at_least: position(request.at_least)?,
         linearizable: request.linearizable,
     })
@@ -61,6 +92,11 @@ pub fn list(request: v1::ListRequest) -> Result<Page, Violation> {
         asks,
         at_least: position(request.at_least)?,
         linearizable: request.linearizable,
+        as_of: match request.as_of {
+            None => None,
+            Some(v1::list_request::AsOf::AsOfPosition(index)) => Some(Moment::Position(index)),
+            Some(v1::list_request::AsOf::AsOfTime(time)) => Some(as_of_time(time)?),
+        },
     })
 }
 
@@ -114,6 +150,13 @@ fn position(position: Option<v1::Position>) -> Result<Option<Position>, Violatio
         group: position.group,
         index: position.index,
     }))
+}
+
+fn as_of_time(timestamp: Timestamp) -> Result<Moment, Violation> {
+    let time = time("as_of_time", Some(timestamp))?;
+    Ok(Moment::Time(
+        time.expect("a time that is there is read or refused"),
+    ))
 }
 
 /// Between 1970 and 9999, cut to milliseconds.

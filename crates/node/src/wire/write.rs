@@ -9,6 +9,7 @@ use memorygate_core::{
     rank::Parts,
     scope::Scope,
     shown::Shown,
+    state::{Difference, Told, What},
     time::TimeMs,
 };
 use memorygate_proto::v1;
@@ -42,6 +43,7 @@ pub fn learned(learned: &Learned) -> v1::Learned {
 
 pub fn memory(namespace: &Namespace, key: Key, shown: Shown, model: ModelId) -> v1::Memory {
     let memory = shown.into_memory();
+    let shared_by = sharings(&memory);
     let name = |name: Option<Name>| name.map(|n| n.as_str().to_owned()).unwrap_or_default();
     v1::Memory {
         key: key.to_string(),
@@ -67,7 +69,7 @@ pub fn memory(namespace: &Namespace, key: Key, shown: Shown, model: ModelId) -> 
         last_used_at: (!memory.used.is_never()).then(|| time(memory.used.last_at)),
         archived: memory.archived.map(archived),
         merged: memory.merged.iter().map(Key::to_string).collect(),
-        shared_by: sharings(&memory),
+        shared_by,
         metadata: memory.metadata,
         content: memory.content,
     }
@@ -83,6 +85,83 @@ fn sharings(memory: &Memory) -> Vec<v1::Sharing> {
         learned_at: Some(time(sharing.learned_at)),
     });
     sharings.collect()
+}
+
+/// What happened to a memory.
+pub fn event(told: Told) -> v1::HistoryEvent {
+    let name = |name: Option<Name>| name.map(|n| n.as_str().to_owned()).unwrap_or_default();
+    let mut event = v1::HistoryEvent {
+        key: told.place.key.to_string(),
+        position: told.place.position,
+        at: Some(time(told.at)),
+        version: told.place.version,
+        agent: name(told.by),
+        session: name(told.session),
+        changes: told.differences.into_iter().map(field_change).collect(),
+        ..Default::default()
+    };
+    let mut others = Vec::new();
+    let kind = match told.what {
+        None => "learned",
+        Some(What::LearnedAgain { wording, .. }) => {
+            others.extend(wording);
+            "learned_again"
+        }
+        Some(What::Updated) => "updated",
+        Some(What::Rated { score, reason }) => {
+            event.score = Some(score);
+            event.reason = reason;
+            "rated"
+        }
+        Some(What::Linked(to)) => {
+            event.link = Some(link(&to));
+            "linked"
+        }
+        Some(What::Unlinked(from)) => {
+            event.link = Some(link(&from));
+            "unlinked"
+        }
+        Some(What::Restored) => "restored",
+        Some(What::TookIn { sources }) => {
+            others = sources;
+            "took_in"
+        }
+        Some(What::Merged { into }) => {
+            others.push(into);
+            "merged"
+        }
+        Some(What::Faded) => "faded",
+        Some(What::Relinked { relation, from, to }) => {
+            let target = to;
+            event.link = Some(link(&Link { relation, target }));
+            others.push(from);
+            "relinked"
+        }
+        Some(What::Upheld { over }) => {
+            others.push(over);
+            "upheld"
+        }
+        Some(What::Superseded { by }) => {
+            others.push(by);
+            "superseded"
+        }
+        Some(What::Shared { to }) => {
+            others.push(to);
+            "shared"
+        }
+        Some(What::GotShared) => "got_shared",
+    };
+    event.kind = kind.to_owned();
+    event.others = others.iter().map(Key::to_string).collect();
+    event
+}
+
+fn field_change(difference: Difference) -> v1::FieldChange {
+    v1::FieldChange {
+        field: difference.field,
+        before: difference.before,
+        after: difference.after,
+    }
 }
 
 fn archived(archived: Archived) -> v1::Archived {

@@ -26,6 +26,7 @@ mod corruption;
 mod deadlines;
 mod disk;
 mod drain;
+mod history;
 mod hooks;
 mod learning;
 mod listing;

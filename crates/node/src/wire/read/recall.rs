@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use memorygate_core::{
     embedding, limits,
+    moment::Moment,
     name::Namespace,
     rank::{self, Stage, Stages},
 };
@@ -61,6 +62,11 @@ pub fn recall(request: v1::RecallRequest, ranking: &rank::Settings) -> Result<Qu
         at_least: super::position(request.at_least)?,
         linearizable: request.linearizable,
         follow_links: request.link_hops > 0,
+        as_of: match request.as_of {
+            None => None,
+            Some(v1::recall_request::AsOf::AsOfPosition(index)) => Some(Moment::Position(index)),
+            Some(v1::recall_request::AsOf::AsOfTime(time)) => Some(super::as_of_time(time)?),
+        },
     })
 }
 
