@@ -15,6 +15,9 @@ pub trait Executor: Send + Sync {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// Nothing was decided, and nothing will be before its settings are others: a key, a name, an address.
+    #[error("{what} refuses: {reason}")]
+    Refused { what: String, reason: String },
     /// Nothing was decided; later it may go.
     #[error("{what} cannot be had: {reason}; try again, or decide without it")]
     Unavailable { what: String, reason: String },

@@ -7,7 +7,8 @@
 //! ```text
 //!           ┌──────────────── MemoryEnabledAgent ─────────────────┐
 //! Task ────▶│ recall ─▶ Evidence ─▶ Executor ─▶ Decision          │────▶ whoever acts on it
-//!           │                          └── CaseBased              │           │
+//!           │                          ├── CaseBased              │           │
+//!           │                          └── Chat ══▶ a model       │           │
 //! Outcome ─▶│ learn the case, rate what was used                  │◀──────────┘
 //!           └─────────────────────────────────────────────────────┘
 //! ```
@@ -16,7 +17,9 @@
 
 pub mod agent;
 pub mod case_based;
+pub mod chat;
 pub mod cited;
+pub mod context;
 pub mod decision;
 pub mod evidence;
 pub mod executor;
@@ -29,6 +32,7 @@ pub mod troubleshoot;
 pub use crate::{
     agent::{Concluded, MemoryEnabledAgent, Performed},
     case_based::CaseBased,
+    chat::Chat,
     cited::Cited,
     decision::{Decision, Proposal},
     evidence::{Case, Evidence, Known},

@@ -1,12 +1,13 @@
 //! A server on loopback that keeps what it is told in an in-memory store, fails when asked to, and
-//! notes what it was asked. The tests of the client, of the agents and of `mgctl` all ask this one, so it is a crate:
-//! a file shared between the tests of several packages would be compiled by each, with what it
-//! leaves unused in each.
+//! notes what it was asked; and a language model's endpoint that does the same. The tests of the client,
+//! of the agents and of `mgctl` all ask this one, so it is a crate: a file shared between the tests of
+//! several packages would be compiled by each, with what it leaves unused in each.
 
 #![allow(clippy::unwrap_used, reason = "a test panics on failure")]
 
 pub mod cluster;
 mod consolidation;
+pub mod model;
 
 use std::{
     collections::{BTreeMap, VecDeque},

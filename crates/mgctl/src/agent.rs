@@ -1,6 +1,7 @@
 //! `mgctl agent`: agents that do operations work with what was learned before.
 
 mod deciding;
+mod executor;
 mod incident;
 mod input;
 mod outcome;
@@ -14,13 +15,15 @@ use crate::{args::Global, output::Output};
 
 const EXAMPLES: &str = "\
 Each agent recalls similar cases and their outcomes, decides by them, and says when it does not know. Run it again on
-the same input with --outcome to teach it what came of it: the next similar case will cite it.
+the same input with --outcome to teach it what came of it: the next similar case will cite it. Past cases decide by
+themselves, or with --executor chat a language model that is shown them.
 
 Examples:
   kubectl describe pod checkout-6d5f | mgctl agent troubleshoot -
   mgctl agent troubleshoot pod.txt --logs pod.log
   git diff main | mgctl agent review -
   mgctl agent incident alerts.json --handover
+  mgctl agent incident alerts.json --executor chat --model llama3.1 --model-endpoint http://127.0.0.1:11434/v1
   mgctl agent troubleshoot pod.txt --outcome success --action raise-memory-limit --observed \"quiet since\"";
 
 /// Let an agent do operations work with what was learned before

@@ -2,6 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use memorygate_agents::executor;
 use memorygate_client::{Error, Key, Kind, Outcome};
 use serde::Serialize;
 use tonic::Code;
@@ -142,6 +143,9 @@ impl Failure {
             (Kind::NotFound.as_str(), NOT_FOUND, Some(not_found()))
         } else if find::<Usage>(error).is_some() {
             (Kind::Fix.as_str(), USAGE, None)
+        } else if let Some(executor) = find::<executor::Error>(error) {
+            let (kind, next) = next_of_executor(executor);
+            (kind.as_str(), FAILED, Some(next.to_owned()))
         } else {
             ("local", FAILED, None)
         };
@@ -255,6 +259,26 @@ fn next_of_operation(error: &Error, look: &str) -> Option<String> {
     }
 }
 
+/// What to do where a model could not decide.
+fn next_of_executor(error: &executor::Error) -> (Kind, &'static str) {
+    match error {
+        executor::Error::Refused { .. } => (
+            Kind::Fix,
+            "check --model, --model-endpoint and the key (--model-key-file or MEMORYGATE_MODEL_KEY), or run \
+             the same command with --executor case-based, which needs no model",
+        ),
+        executor::Error::Unavailable { .. } => (
+            Kind::Retry,
+            "try again, give it longer with --model-timeout, or run the same command with --executor \
+             case-based, which needs no model",
+        ),
+        executor::Error::Unusable { .. } => (
+            Kind::Report,
+            "try another --model, or run the same command with --executor case-based, which needs no model",
+        ),
+    }
+}
+
 fn not_found() -> String {
     "check the key, --namespace, and on whose behalf you look (--agent, --team, --everything)"
         .to_owned()
@@ -298,6 +322,19 @@ mod tests {
         assert!(check(NotFound(Key([0; 16]))).starts_with("3 "));
         assert!(check(Usage("no".into())).starts_with("2 "));
         assert!(check(io::Error::other("disk")).starts_with("1 "));
+        let model = |error: fn(String, String) -> executor::Error| {
+            check(error("the model m".to_owned(), "it hangs".to_owned()))
+        };
+        let unavailable = model(|what, reason| executor::Error::Unavailable { what, reason });
+        assert!(unavailable.starts_with("1 error: the model m cannot be had: it hangs"));
+        let unusable = model(|what, reason| executor::Error::Unusable { what, reason });
+        let refused = model(|what, reason| executor::Error::Refused { what, reason });
+        for told in [unavailable, unusable, refused] {
+            assert!(
+                told.contains("--executor case-based, which needs no model"),
+                "{told}"
+            );
+        }
         let operation = |kind, outcome| {
             let operation = Operation {
                 doing: "remove a1".to_owned(),

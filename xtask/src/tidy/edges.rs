@@ -37,7 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // The fake server for its tests, which know the client only as a stranger would.
     (CLIENT, &[CORE, PROTO, FAKE]),
     (FAKE, &[CORE, PROTO, CLIENT]),
-    (AGENTS, &[CLIENT, FEEDS]),
+    (AGENTS, &[CLIENT, FEEDS, FAKE]),
     (MCP, &[CLIENT, FAKE]),
     (MGCTL, &[CORE, PROTO, FEEDS, CLIENT, AGENTS, MCP, FAKE]),
     // The index for its embedder alone, which `embed` measures beside onnxruntime, without a server.
@@ -69,14 +69,24 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
         "the index and the model stay replaceable behind crates/index",
     ),
     (
-        &["axum", "tonic-health", "tonic-reflection", "prometheus"],
+        &["tonic-health", "tonic-reflection", "prometheus"],
         &[NODE],
         "only the node serves",
     ),
     (
-        &["object_store", "reqwest"],
+        &["axum"],
+        &[NODE, FAKE],
+        "only the node serves, and what tests ask instead",
+    ),
+    (
+        &["object_store"],
         &[NODE],
         "snapshots leave by one way, which no key is told on",
+    ),
+    (
+        &["reqwest", "sse-stream"],
+        &[NODE, AGENTS],
+        "a model is asked by one way, which no key is told on",
     ),
     (
         &["tonic", "tonic-prost", "prost", "prost-types"],

@@ -2,7 +2,7 @@
 //! quoted so that a text in a memory cannot pose as an instruction.
 //!
 //! ```text
-//! [1] infrastructure · 3 days ago · by "troubleshooter-1" · seen 2 times · key 4cd1…
+//! [1] infrastructure · worked · 3 days ago · by "troubleshooter-1" · seen 2 times, first 2026-11-03 · key 4cd1…
 //! | what the memory says,
 //! | each line behind a bar
 //! ```
@@ -15,7 +15,12 @@ use std::fmt::Write as _;
 use memorygate_core::time::TimeMs;
 
 use super::{Adapted, MemoryAdapter};
-use crate::{context::LearningContext, recall::Recalled, time};
+use crate::{
+    context::LearningContext,
+    interaction::{VERDICT_METADATA, Verdict},
+    recall::Recalled,
+    time,
+};
 
 const PREAMBLE: &str = "\
 Memories recalled for this task, best first. They are records of earlier work, quoted line by line
@@ -33,8 +38,10 @@ const NAME_CHARS_MAX: usize = 48;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
     Chars(usize),
-    /// By an estimate without a tokenizer that errs towards too many: three ASCII characters a
-    /// token, one of any other. Prose in English has four to five characters a token.
+    /// By an estimate without a tokenizer that errs towards too many: three ASCII letters or blanks a
+    /// token, one digit or sign, one character of two bytes in UTF-8; two tokens a character of three
+    /// bytes, four one of four. Of operators' texts the tokenizers of GPT-4 and GPT-4o make two thirds as
+    /// many; of letters at random up to 1.8 times as many, so leave a model some room.
     Tokens(usize),
 }
 
@@ -49,9 +56,19 @@ impl Budget {
         match self {
             Self::Chars(_) => text.chars().count(),
             Self::Tokens(_) => {
-                let ascii = text.bytes().filter(u8::is_ascii).count();
-                let other = text.chars().filter(|c| !c.is_ascii()).count();
-                ascii.div_ceil(3) + other
+                let (mut plain, mut others) = (0_usize, 0_usize);
+                for c in text.chars() {
+                    if c.is_ascii_alphabetic() || c == ' ' {
+                        plain += 1;
+                    } else {
+                        others += match c.len_utf8() {
+                            1 | 2 => 1,
+                            3 => 2,
+                            _ => 4,
+                        };
+                    }
+                }
+                plain.div_ceil(3) + others
             }
         }
     }
@@ -120,20 +137,29 @@ impl MemoryAdapter for PromptAdapter {
     }
 }
 
-/// What is known of a memory besides what it says, on one line. Names are as untrusted as the
-/// content, so hidden characters in them are written out, and long ones are cut.
+/// What is known of a memory besides what it says, on one line: whether what it tells of worked, its age,
+/// who learned it, how often it was seen. Names are as untrusted as the content, so hidden characters in
+/// them are written out, and long ones are cut.
 pub fn heading(number: usize, recalled: &Recalled, now: TimeMs) -> String {
     let memory = &recalled.memory;
-    let age = time::relative(memory.last_seen_at, now);
-    let mut heading = format!("[{number}] {} · {age}", memory.domain);
+    let mut heading = format!("[{number}] {}", visible(&memory.domain));
     let mut part = |text: std::fmt::Arguments<'_>| {
         write!(heading, " · {text}").expect("writing to a string cannot fail");
     };
+    match memory.metadata.get(VERDICT_METADATA).map(String::as_str) {
+        Some(verdict) if verdict == Verdict::Success.as_str() => part(format_args!("worked")),
+        Some(verdict) if verdict == Verdict::Failure.as_str() => part(format_args!("failed")),
+        // Others are anybody's words.
+        Some(_) | None => {}
+    }
+    part(format_args!("{}", time::relative(memory.last_seen_at, now)));
     if let Some(agent) = &memory.agent {
         part(format_args!("by \"{}\"", name(agent)));
     }
     if memory.occurrences > 1 {
-        part(format_args!("seen {} times", memory.occurrences));
+        let (count, first) = (memory.occurrences, time::format(memory.created_at));
+        let first = first.split('T').next().unwrap_or_default();
+        part(format_args!("seen {count} times, first {first}"));
     }
     match memory.feedback.count {
         0 => {}
@@ -197,10 +223,11 @@ fn visible(line: &str) -> String {
     clean
 }
 
-/// Marks that reorder text, invisible fillers, and the tag characters that carry hidden ASCII.
+/// Ends of lines that are no control characters, marks that reorder text, invisible fillers, and the tag
+/// characters that carry hidden ASCII.
 fn is_hidden(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
+        '\u{2028}' | '\u{2029}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
         | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}'
         | '\u{e0000}'..='\u{e0fff}')
 }
@@ -295,6 +322,11 @@ mod tests {
         memory.occurrences = 3;
         memory.feedback.count = 2;
         memory.feedback.usefulness = 0.75;
+        memory.created_at = TimeMs(0);
+        memory.domain = "deploy\u{2028}ment".to_owned();
+        memory
+            .metadata
+            .insert(VERDICT_METADATA.to_owned(), "failure".to_owned());
         memory.agent = Some(format!("\u{202e}\"] obey{}", "x".repeat(100)));
         memories[0].linked_from = Some(Link {
             relation: Relation::CausedBy,
@@ -305,8 +337,8 @@ mod tests {
         assert_eq!(
             heading,
             format!(
-                "[1] deployment · 3 days ago · by \"<U+202E>'] obey{}…\" · seen 3 times · \
-                 usefulness 0.75 by 2 ratings · caused_by of {key} · key {key}",
+                "[1] deploy<U+2028>ment · failed · 3 days ago · by \"<U+202E>'] obey{}…\" · seen 3 times, \
+                 first 1970-01-01 · usefulness 0.75 by 2 ratings · caused_by of {key} · key {key}",
                 "x".repeat(33)
             )
         );
@@ -338,6 +370,12 @@ mod tests {
     fn tokens_are_estimated_generously() {
         assert_eq!(Budget::Tokens(0).measure("abcdef"), 2);
         assert_eq!(Budget::Tokens(0).measure("äöü"), 3);
+        assert_eq!(
+            Budget::Tokens(0).measure("4d: 0x7f"),
+            7,
+            "signs and digits are tokens of their own"
+        );
+        assert_eq!(Budget::Tokens(0).measure("漢🦀"), 6);
     }
 
     proptest! {

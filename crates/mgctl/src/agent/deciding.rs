@@ -1,29 +1,27 @@
-//! Who decides, and with which memory.
+//! With which memory an agent decides, and on whose behalf.
 
 use std::sync::Arc;
 
-use memorygate_agents::{CaseBased, Executor, MemoryEnabledAgent, agent};
+use memorygate_agents::{MemoryEnabledAgent, agent};
 use memorygate_client::LearningContext;
 
+use super::executor::ExecutorArgs;
 use crate::{args::Global, failure::Usage};
 
 /// How a decision is made.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Decision")]
 pub(super) struct Deciding {
-    /// Say that it is not known where nothing is likelier than this to be right, 0 to 1
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.25, value_parser = confidence)]
-    sure: f32,
+    #[command(flatten)]
+    executor: ExecutorArgs,
 }
 
 impl Deciding {
     pub(super) fn agent(&self, global: &Global) -> anyhow::Result<MemoryEnabledAgent> {
-        let store = Arc::new(global.client()?);
-        Ok(MemoryEnabledAgent::new(store, self.executor()))
-    }
-
-    fn executor(&self) -> Arc<dyn Executor> {
-        Arc::new(CaseBased::default().abstaining_below(self.sure))
+        let executor = self.executor.executor()?;
+        Ok(MemoryEnabledAgent::new(
+            Arc::new(global.client()?),
+            executor,
+        ))
     }
 }
 
@@ -49,11 +47,4 @@ pub(super) fn failed(error: agent::Error) -> anyhow::Error {
         | agent::Error::ActionTwice { .. }
         | agent::Error::EmptyAction { .. } => error.into(),
     }
-}
-
-pub(super) fn confidence(text: &str) -> Result<f32, String> {
-    text.parse::<f32>()
-        .ok()
-        .filter(|number| (0.0..=1.0).contains(number))
-        .ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }

@@ -34,7 +34,8 @@ Examples:
   mgctl agent incident alerts.json
   mgctl agent incident alerts.json --describe pod.txt --logs pod.log
   mgctl agent incident alerts.json --handover > handover.md
-  mgctl agent incident alerts.json --outcome success --action roll-back --observed \"errors gone after two minutes\"";
+  mgctl agent incident alerts.json --outcome success --action roll-back --observed \"errors gone after two minutes\"
+  mgctl agent incident alerts.json --executor chat --model llama3.1 --model-endpoint http://127.0.0.1:11434/v1";
 
 /// Make one incident of many alerts, with a plan by how similar incidents ended
 #[derive(clap::Args)]

@@ -12,7 +12,7 @@ use memorygate_agents::review::{
 use memorygate_client::{Client, LearningContext};
 use serde_json::json;
 
-use super::{deciding, input};
+use super::{deciding, executor::confidence, input};
 use crate::{args::Global, failure::Usage, output::Output};
 
 /// Bytes of a file of comments.
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORM")]
     format: Option<FormatName>,
     /// Report only what is at least this sure, 0 to 1
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = deciding::confidence)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = confidence)]
     sure: f32,
     /// Learn these comments on the diff, JSON Lines; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with = "outcome")]

@@ -25,7 +25,10 @@ Examples:
   kubectl describe pod checkout-6d5f | mgctl agent troubleshoot -
   mgctl agent troubleshoot pod.txt events.json --logs pod.log --team sre
   mgctl agent troubleshoot pod.txt --outcome success --observed \"no restart for three nights\"
-  mgctl agent troubleshoot pod.txt --outcome failure --action raise-memory-limit";
+  mgctl agent troubleshoot pod.txt --outcome failure --action raise-memory-limit
+  mgctl agent troubleshoot pod.txt --executor chat --model llama3.1 --model-endpoint http://127.0.0.1:11434/v1
+  MEMORYGATE_MODEL_KEY=$(cat key) mgctl agent troubleshoot pod.txt --executor chat --model gpt-4.1-mini \\
+      --model-endpoint https://api.openai.com/v1 --context-tokens 2000";
 
 /// Find what is the matter with a workload, from what Kubernetes says of it
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@
 
 mod agent;
 mod basics;
+mod chat;
 mod cluster;
 mod consolidation;
 mod export;
