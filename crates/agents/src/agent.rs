@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use memorygate_client::{
     Error as StoreError, Filter, Interaction, Key, KnowledgeStore, LearningContext, MemoryGateway,
-    RecallReply, Receipt, Stage, Verdict, interaction::VERDICT_METADATA,
+    Recalled, Receipt, Stage, Verdict, interaction::VERDICT_METADATA,
 };
 
 use crate::{
@@ -35,7 +35,7 @@ pub struct MemoryEnabledAgent {
 }
 
 /// A decision and what it was made from. Keep it until the outcome is known.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Performed {
     pub decision: Decision,
     pub evidence: Evidence,
@@ -77,12 +77,32 @@ impl MemoryEnabledAgent {
     /// Decides what to do. Nothing is learned yet but the descriptions of actions that are new.
     pub async fn perform(&self, task: &Task) -> Result<Performed, Error> {
         check(task)?;
-        let cases = self.cases(task).await?;
+        let recalled = self.recall(task, usize::MAX).await?;
         let known = self.known(task).await?;
-        let mut evidence = Evidence::new(cases.results, known);
+        let mut evidence = Evidence::new(recalled, known);
         if task.open {
             evidence.open();
         }
+        self.decide(task, evidence).await
+    }
+
+    /// What the memory holds for the task, best first: at most `limit` memories, and at most as many as the
+    /// executor can make use of. With [`Self::decide`] it is what [`Self::perform`] does, for whoever knows
+    /// better than it what of this speaks for which action.
+    pub async fn recall(&self, task: &Task, limit: usize) -> Result<Vec<Recalled>, Error> {
+        let mut context = task.context.clone();
+        if let (true, Some(domain)) = (context.filter.domains.is_empty(), &context.domain) {
+            context.filter = context.filter.domain(domain);
+        }
+        // A case in which something worked and one in which it failed may say almost the same, and what one agent
+        // met over and over is what it knows best.
+        let context = context.without(Stage::Fold).without(Stage::Diversity);
+        let limit = limit.min(self.executor.recall_limit());
+        Ok(self.store.retrieve_context(&context, limit).await?.results)
+    }
+
+    /// What the executor makes of this evidence.
+    pub async fn decide(&self, task: &Task, evidence: Evidence) -> Result<Performed, Error> {
         let decision = self.executor.execute(task, &evidence).await?;
         Ok(Performed { decision, evidence })
     }
@@ -104,38 +124,30 @@ impl MemoryEnabledAgent {
         Ok(Concluded { receipt, rated })
     }
 
-    async fn cases(&self, task: &Task) -> Result<RecallReply, Error> {
-        let mut context = task.context.clone();
-        if let (true, Some(domain)) = (context.filter.domains.is_empty(), &context.domain) {
-            context.filter = context.filter.domain(domain);
-        }
-        // What one agent met over and over is what it knows best.
-        let context = context.without(Stage::Diversity);
-        let limit = self.executor.recall_limit();
-        Ok(self.store.retrieve_context(&context, limit).await?)
-    }
-
-    /// How well the task's actions fit by their descriptions. Those that are not known to the memory
-    /// are learned, so that they are found by it the next time.
+    /// How well the task's actions fit: as its setter says, else by their descriptions. Those that are not
+    /// known to the memory are learned, so that they are found by it the next time.
     async fn known(&self, task: &Task) -> Result<Vec<Known>, Error> {
-        if task.actions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let context = actions_context(task);
-        let mut found = self.described(&context).await?;
-        let missing: Vec<_> = task
-            .actions
-            .iter()
-            .filter(|action| !found.contains_key(&action.name))
-            .map(|action| described(action).experience(&context))
-            .collect();
-        if !missing.is_empty() {
-            self.store.store_experiences(&context, missing).await?;
+        let mut found = BTreeMap::new();
+        if task.actions.iter().any(|action| action.fit.is_none()) {
+            let context = actions_context(task);
             found = self.described(&context).await?;
+            let missing: Vec<_> = task
+                .actions
+                .iter()
+                .filter(|action| action.fit.is_none() && !found.contains_key(&action.name))
+                .map(|action| described(action).experience(&context))
+                .collect();
+            if !missing.is_empty() {
+                self.store.store_experiences(&context, missing).await?;
+                found = self.described(&context).await?;
+            }
         }
         let known = |action: &Action| Known {
             action: action.name.clone(),
-            similarity: found.get(&action.name).copied().unwrap_or(0.0),
+            similarity: action
+                .fit
+                .or_else(|| found.get(&action.name).copied())
+                .unwrap_or(0.0),
         };
         Ok(task.actions.iter().map(known).collect())
     }
@@ -185,7 +197,9 @@ fn actions_context(task: &Task) -> LearningContext {
         session: None,
         scope: None,
         ..task.context.clone()
-    };
+    }
+    // Two actions may be described almost alike.
+    .without(Stage::Fold);
     if !of.is_empty() {
         context.filter = context.filter.metadata(FOR_METADATA, &of);
         context.metadata.insert(FOR_METADATA.to_owned(), of);

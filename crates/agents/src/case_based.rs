@@ -18,6 +18,17 @@
 //! are proposed trusts all of it, since what was never tried is never learned: an agent without experience
 //! begins with the action that sounds right, and goes to the next one as each fails (optimism in the face of
 //! uncertainty: Lai and Robbins, "Asymptotically Efficient Adaptive Allocation Rules", 1985).
+//!
+//! Where each action is right or wrong by itself ([`Task::independent`]), only its own cases count:
+//!
+//! ```text
+//!              Σ s² of the similar cases in which it worked + ¼ × trust × how well it fits
+//! p(action) = ─────────────────────────────────────────────────────────────────────────────
+//!                       Σ s² of those + Σ s² of its own failures + ¼
+//! ```
+//!
+//! That none is needed is worth one case of similarity ½: what worked once is heard, and one failure as
+//! similar silences it.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +52,8 @@ const PRIOR_CASES: f32 = 1.0;
 const DESCRIPTION_TRUST: f32 = 0.2;
 /// Two descriptions whose cosines differ by this much differ by the factor e in the prior.
 const PRIOR_TEMPERATURE: f32 = 0.1;
+/// And what it is worth where each action stands for itself.
+const PRIOR_CASES_INDEPENDENT: f32 = 0.25;
 /// Evidence that a proposal names.
 const EVIDENCE_MAX: usize = 5;
 
@@ -59,8 +72,12 @@ impl CaseBased {
     }
 
     /// What [`Executor::execute`] decides.
-    pub fn decide(&self, evidence: &Evidence) -> Decision {
-        let proposals = weigh(&evidence.cases, &evidence.known);
+    pub fn decide(&self, task: &Task, evidence: &Evidence) -> Decision {
+        let proposals = if task.independent {
+            weigh_each(&evidence.cases, &evidence.known)
+        } else {
+            weigh(&evidence.cases, &evidence.known)
+        };
         let Some(best) = proposals.first() else {
             return Decision {
                 abstained: true,
@@ -92,38 +109,65 @@ impl Executor for CaseBased {
         RECALLED
     }
 
-    async fn execute(&self, _task: &Task, evidence: &Evidence) -> Result<Decision, Error> {
-        Ok(self.decide(evidence))
+    async fn execute(&self, task: &Task, evidence: &Evidence) -> Result<Decision, Error> {
+        Ok(self.decide(task, evidence))
     }
 }
 
-/// Every action with its posterior, in the order in which to try them.
+/// Every action with its posterior, in the order in which to try them, where one of them is needed.
 fn weigh(cases: &[Case], known: &[Known]) -> Vec<Proposal> {
-    let mut weighed: Vec<&Case> = most_similar(cases, true, SUCCESSES_MAX);
-    weighed.extend(most_similar(cases, false, FAILURES_MAX));
-    weighed.sort_by(|a, b| {
-        let by_similarity = b.similarity.total_cmp(&a.similarity);
-        by_similarity.then_with(|| a.key.cmp(&b.key))
-    });
+    let weighed = weighed(cases.iter());
     let prior = prior(known, &weighed);
-    let successes: f32 = weighed.iter().filter(|c| c.worked).map(|c| weight(c)).sum();
-    let mut proposals: Vec<(f32, Proposal)> = prior
-        .into_iter()
-        .map(|(action, prior)| {
-            let own = || weighed.iter().filter(|case| case.action == action);
-            let worked: f32 = own().filter(|c| c.worked).map(|c| weight(c)).sum();
-            let failed: f32 = own().filter(|c| !c.worked).map(|c| weight(c)).sum();
-            let posterior = |trust: f32| {
-                (worked + PRIOR_CASES * trust * prior) / (successes + failed + PRIOR_CASES)
-            };
-            let proposal = Proposal {
-                confidence: posterior(DESCRIPTION_TRUST),
-                evidence: own().map(|case| case.key).take(EVIDENCE_MAX).collect(),
-                action: action.to_owned(),
-            };
-            (posterior(1.0), proposal)
-        })
-        .collect();
+    let successes = sum(&weighed, true);
+    let posteriors = prior.into_iter().map(|(action, prior)| {
+        let own: Vec<&Case> = weighed
+            .iter()
+            .copied()
+            .filter(|c| c.action == action)
+            .collect();
+        let evidence = successes + sum(&own, false);
+        let posterior =
+            |trust: f32| (sum(&own, true) + PRIOR_CASES * trust * prior) / (evidence + PRIOR_CASES);
+        (
+            posterior(1.0),
+            proposal(action, posterior(DESCRIPTION_TRUST), &own),
+        )
+    });
+    in_order(posteriors.collect())
+}
+
+/// The same where each stands for itself.
+fn weigh_each(cases: &[Case], known: &[Known]) -> Vec<Proposal> {
+    let mut fits: BTreeMap<&str, f32> = BTreeMap::new();
+    for known in known {
+        fits.insert(&known.action, known.similarity.clamp(0.0, 1.0));
+    }
+    if known.is_empty() {
+        fits.extend(cases.iter().map(|case| (case.action.as_str(), 0.0)));
+    }
+    let posteriors = fits.into_iter().map(|(action, fit)| {
+        let own = weighed(cases.iter().filter(|case| case.action == action));
+        let worked = sum(&own, true);
+        let evidence = worked + sum(&own, false);
+        let prior = PRIOR_CASES_INDEPENDENT;
+        let posterior = |trust: f32| (worked + prior * trust * fit) / (evidence + prior);
+        (
+            posterior(1.0),
+            proposal(action, posterior(DESCRIPTION_TRUST), &own),
+        )
+    });
+    in_order(posteriors.collect())
+}
+
+fn proposal(action: &str, confidence: f32, own: &[&Case]) -> Proposal {
+    Proposal {
+        action: action.to_owned(),
+        confidence,
+        evidence: own.iter().map(|case| case.key).take(EVIDENCE_MAX).collect(),
+    }
+}
+
+fn in_order(mut proposals: Vec<(f32, Proposal)>) -> Vec<Proposal> {
     proposals
         .sort_by(|(a, of_a), (b, of_b)| b.total_cmp(a).then_with(|| of_a.action.cmp(&of_b.action)));
     proposals
@@ -132,18 +176,32 @@ fn weigh(cases: &[Case], known: &[Known]) -> Vec<Proposal> {
         .collect()
 }
 
-fn weight(case: &Case) -> f32 {
-    case.similarity * case.similarity
+/// The most similar of these that are weighed, in that order.
+fn weighed<'a>(cases: impl Iterator<Item = &'a Case>) -> Vec<&'a Case> {
+    let (mut worked, mut failed): (Vec<_>, Vec<_>) = cases.partition(|case| case.worked);
+    for (cases, count) in [(&mut worked, SUCCESSES_MAX), (&mut failed, FAILURES_MAX)] {
+        sort(cases);
+        cases.truncate(count);
+    }
+    worked.extend(failed);
+    sort(&mut worked);
+    worked
 }
 
-fn most_similar(cases: &[Case], worked: bool, count: usize) -> Vec<&Case> {
-    let mut cases: Vec<&Case> = cases.iter().filter(|case| case.worked == worked).collect();
+fn sort(cases: &mut [&Case]) {
     cases.sort_by(|a, b| {
         let by_similarity = b.similarity.total_cmp(&a.similarity);
         by_similarity.then_with(|| a.key.cmp(&b.key))
     });
-    cases.truncate(count);
-    cases
+}
+
+fn sum(cases: &[&Case], worked: bool) -> f32 {
+    let such = cases.iter().filter(|case| case.worked == worked);
+    such.map(|case| weight(case)).sum()
+}
+
+fn weight(case: &Case) -> f32 {
+    case.similarity * case.similarity
 }
 
 /// What is expected of each action before any case is looked at; sums to 1. Only the task's actions

@@ -36,7 +36,8 @@ pub struct Case {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Known {
     pub action: String,
-    /// Cosine of its description and the task; 0 if it is not known.
+    /// How well it fits the task, if whoever set it said so, else the cosine of its description and the task;
+    /// 0 if it is not known.
     pub similarity: f32,
 }
 

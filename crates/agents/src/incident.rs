@@ -10,6 +10,7 @@
 //! The coordinator asks the others about what they know best, in the same memory: what an agent learned
 //! while it troubleshot, reviewed or tuned a rollout helps with the incident that comes of it.
 
+mod contribution;
 mod handover;
 mod plan;
 mod response;
@@ -18,6 +19,7 @@ use memorygate_client::{LearningContext, TimeMs, domain};
 use memorygate_feeds::alertmanager::{Alert, Alerts, Severity, Status};
 
 pub use self::{
+    contribution::Contribution,
     handover::handover,
     plan::Step,
     response::{RESPONSES, Response},
@@ -37,22 +39,6 @@ const ASKED: &[(&str, &str)] = &[
     (domain::DEPLOYMENT, "deployment"),
     (domain::CODE_REVIEW, "code review"),
 ];
-
-/// What another agent has to say.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Contribution {
-    /// Its domain: it is not asked again.
-    pub domain: String,
-    /// By which it is called.
-    pub agent: String,
-    /// What it found, in a sentence.
-    pub found: String,
-    /// What to do about it.
-    pub action: String,
-    pub confidence: f32,
-    pub steps: Vec<String>,
-    pub cases: Vec<Cited>,
-}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {

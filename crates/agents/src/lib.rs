@@ -24,6 +24,7 @@ pub mod decision;
 pub mod evidence;
 pub mod executor;
 pub mod incident;
+pub mod optimise;
 pub mod outcome;
 pub mod review;
 pub mod task;

@@ -25,16 +25,22 @@ pub struct Task {
     pub actions: Vec<Action>,
     /// What past cases did may be chosen beside the actions that are named.
     pub open: bool,
+    /// Each action is right or wrong by itself: several may be, or none. Otherwise one of them is what is
+    /// needed, and that another one worked speaks against it.
+    pub independent: bool,
     /// When it came up; now if unset.
     pub at: Option<TimeMs>,
 }
 
 /// Something that can be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Action {
     pub name: String,
     /// In the words of a task: it is what is known of an action that was never tried.
     pub description: String,
+    /// How well it fits the task, 0 to 1, where whoever sets the task can tell. Unset: as well as its
+    /// description does, which the memory is asked about.
+    pub fit: Option<f32>,
 }
 
 impl Task {
@@ -58,6 +64,13 @@ impl Task {
         self
     }
 
+    /// See [`Task::independent`].
+    #[must_use]
+    pub fn independent(mut self) -> Self {
+        self.independent = true;
+        self
+    }
+
     #[must_use]
     pub fn at(mut self, at: TimeMs) -> Self {
         self.at = Some(at);
@@ -72,7 +85,15 @@ impl Action {
         Self {
             description: name.replace(['-', '_'], " "),
             name,
+            fit: None,
         }
+    }
+
+    /// See [`Action::fit`].
+    #[must_use]
+    pub fn fitting(mut self, fit: f32) -> Self {
+        self.fit = Some(fit.clamp(0.0, 1.0));
+        self
     }
 
     #[must_use]

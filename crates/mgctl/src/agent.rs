@@ -4,6 +4,7 @@ mod deciding;
 mod executor;
 mod incident;
 mod input;
+mod optimise;
 mod outcome;
 mod review;
 mod show;
@@ -22,6 +23,7 @@ Examples:
   kubectl describe pod checkout-6d5f | mgctl agent troubleshoot -
   mgctl agent troubleshoot pod.txt --logs pod.log
   git diff main | mgctl agent review -
+  kubectl top pods --containers | mgctl agent optimise deploy.yaml --metrics -
   mgctl agent incident alerts.json --handover
   mgctl agent incident alerts.json --executor chat --model llama3.1 --model-endpoint http://127.0.0.1:11434/v1
   mgctl agent troubleshoot pod.txt --outcome success --action raise-memory-limit --observed \"quiet since\"";
@@ -38,13 +40,15 @@ pub(crate) struct Args {
 enum Verb {
     Troubleshoot(troubleshoot::Args),
     Review(review::Args),
-    Incident(incident::Args),
+    Optimise(Box<optimise::Args>),
+    Incident(Box<incident::Args>),
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     match args.verb {
         Verb::Review(verb) => Box::pin(review::run(verb, global, output)).await,
-        Verb::Incident(verb) => Box::pin(incident::run(verb, global, output)).await,
+        Verb::Optimise(verb) => Box::pin(optimise::run(*verb, global, output)).await,
+        Verb::Incident(verb) => Box::pin(incident::run(*verb, global, output)).await,
         Verb::Troubleshoot(verb) => Box::pin(troubleshoot::run(verb, global, output)).await,
     }
 }

@@ -67,6 +67,63 @@ async fn what_failed_is_rated_down_and_not_tried_again_at_once() {
     }
 }
 
+/// What worked in one case and failed in another is told in almost the same words; folded into one result,
+/// only one of the two would be heard.
+#[tokio::test]
+async fn a_case_that_worked_and_one_that_failed_are_both_heard() {
+    let (store, agent) = agent();
+    let words =
+        "checkout pods are killed at night, and again in the morning, since the last release";
+    let first = task(words);
+    let outcome = |worked: bool| {
+        let observed = "the pods were looked at for three days and three nights after that";
+        if worked {
+            Outcome::succeeded(observed)
+        } else {
+            Outcome::failed(observed)
+        }
+    };
+    for worked in [true, false] {
+        let outcome = outcome(worked).by("raise-limit");
+        done(&agent, &first, &outcome).await;
+    }
+    let folding = first.context.clone().domain(domain::INFRASTRUCTURE);
+    let folded = store.retrieve_context(&folding, 10).await.unwrap().results;
+    assert!(folded.iter().any(|r| !r.folded.is_empty()), "{folded:?}");
+    let performed = agent.perform(&first).await.unwrap();
+    let mut heard: Vec<bool> = performed.evidence.cases.iter().map(|c| c.worked).collect();
+    heard.sort_unstable();
+    assert_eq!(heard, [false, true]);
+    let of = performed.decision.proposals.iter();
+    let raise = of.clone().find(|p| p.action == "raise-limit").unwrap();
+    assert_eq!(raise.evidence.len(), 2);
+    assert!(
+        raise.confidence < 0.6,
+        "one for it, one against it: {raise:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_action_whose_fit_is_told_is_not_asked_about() {
+    let (store, agent) = agent();
+    let mut task = task("pods are killed");
+    task.actions[0].fit = Some(0.9);
+    task.actions[1].fit = Some(0.2);
+    let performed = agent.perform(&task).await.unwrap();
+    let told: Vec<f32> = performed
+        .evidence
+        .known
+        .iter()
+        .map(|k| k.similarity)
+        .collect();
+    assert_eq!(told, [0.9, 0.2]);
+    assert_eq!(performed.decision.best().unwrap().action, "raise-limit");
+    assert!(
+        store.stats(None).unwrap().namespaces.is_empty(),
+        "nothing was learned"
+    );
+}
+
 #[tokio::test]
 async fn descriptions_are_learned_once_and_are_no_cases() {
     let (store, agent) = agent();

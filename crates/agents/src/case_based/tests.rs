@@ -30,7 +30,7 @@ fn check(cases: Vec<Case>, actions: &[(&str, f32)]) -> String {
         cases,
         known: known(actions),
     };
-    let decision = CaseBased::default().decide(&evidence);
+    let decision = CaseBased::default().decide(&Task::default(), &evidence);
     let proposals: Vec<String> = decision
         .proposals
         .iter()
@@ -102,10 +102,51 @@ fn an_action_names_the_cases_that_speak_for_and_against_it() {
         cases,
         known: Vec::new(),
     };
-    let decision = CaseBased::default().decide(&evidence);
+    let decision = CaseBased::default().decide(&Task::default(), &evidence);
     let first = decision.chosen().unwrap();
     assert_eq!(first.action, "raise");
     assert_eq!(first.evidence, [Key([2; 16]), Key([1; 16])]);
+}
+
+/// As `check`, where each action stands for itself.
+fn check_each(cases: Vec<Case>, actions: &[(&str, f32)]) -> String {
+    let proposals = weigh_each(&cases, &known(actions));
+    let shown = proposals
+        .iter()
+        .map(|p| format!("{} {:.0}%", p.action, p.confidence * 100.0));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn where_each_stands_for_itself_several_may_be_right() {
+    let cases = vec![
+        case(1, "raise", true, 0.8),
+        case(2, "add-probe", true, 0.8),
+        case(3, "wait", false, 0.8),
+    ];
+    assert_eq!(
+        check_each(cases.clone(), &[]),
+        "add-probe 72%, raise 72%, wait 0%"
+    );
+    // What never was tried comes before what failed, and after what worked.
+    let actions = [
+        ("add-probe", 0.1),
+        ("new", 0.5),
+        ("raise", 0.9),
+        ("wait", 0.9),
+    ];
+    assert_eq!(
+        check_each(cases, &actions),
+        "raise 77%, add-probe 72%, new 10%, wait 5%"
+    );
+}
+
+#[test]
+fn one_failure_as_similar_silences_what_worked_once() {
+    let mut cases = vec![case(1, "raise", true, 0.9)];
+    assert_eq!(check_each(cases.clone(), &[]), "raise 76%");
+    cases.push(case(2, "raise", false, 0.9));
+    assert_eq!(check_each(cases, &[]), "raise 43%");
 }
 
 fn cases() -> impl Strategy<Value = Vec<Case>> {
@@ -143,6 +184,29 @@ proptest! {
         cases.pop();
         cases.push(case(99, "a", false, similarity));
         prop_assert!(of(&cases) <= before + 1e-6);
+    }
+
+    /// Each action for itself: probabilities, moved by its own cases alone, each in its own direction.
+    #[test]
+    fn an_action_for_itself_is_moved_by_its_own_cases(mut cases in cases(), similarity in 0.0..=1.0_f32) {
+        cases.truncate(8);
+        let known = known(&[("a", 0.1), ("b", 0.3)]);
+        let of = |cases: &[Case]| {
+            let proposals = weigh_each(cases, &known);
+            assert!(proposals.iter().all(|p| (0.0..=1.0).contains(&p.confidence)));
+            proposals.iter().find(|p| p.action == "a").unwrap().confidence
+        };
+        let before = of(&cases);
+        for (action, worked) in [("a", true), ("a", false), ("b", true), ("b", false)] {
+            cases.push(case(99, action, worked, similarity));
+            let after = of(&cases);
+            cases.pop();
+            match (action, worked) {
+                ("a", true) => prop_assert!(after >= before - 1e-6),
+                ("a", false) => prop_assert!(after <= before + 1e-6),
+                _ => prop_assert_eq!(after, before),
+            }
+        }
     }
 
     /// The order in which cases come does not matter.

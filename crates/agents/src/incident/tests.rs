@@ -6,7 +6,7 @@ use memorygate_client::InMemoryStore;
 use memorygate_feeds::alertmanager::Notification;
 
 use super::*;
-use crate::{CaseBased, Outcome, troubleshoot};
+use crate::{CaseBased, Outcome, optimise, review, troubleshoot};
 
 fn alerts(name: &str) -> Alerts {
     // Asked at run time: a kept build may come from a checkout elsewhere.
@@ -163,4 +163,79 @@ fn each_response_is_described_once_and_has_steps() {
     actions.dedup();
     assert_eq!(actions.len(), RESPONSES.len());
     assert!(RESPONSES.iter().all(|response| !response.steps.is_empty()));
+}
+
+fn example(name: &str) -> Vec<u8> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap());
+    fs::read(root.join("../../examples/agents").join(name)).unwrap()
+}
+
+/// All four agents on one memory: the coordinator's plan cites what each of the others learned.
+#[tokio::test]
+async fn each_agent_with_inputs_of_its_own_joins_the_plan_with_its_cases() {
+    let store = Arc::new(InMemoryStore::new());
+    let agent = MemoryEnabledAgent::new(
+        Arc::<InMemoryStore>::clone(&store),
+        Arc::new(CaseBased::default()),
+    );
+    let diff = review::Diff::parse(&example("review/first.diff")).unwrap();
+    let comment = serde_json::from_slice(&example("review/comments.jsonl")).unwrap();
+    review::learn(&*store, &context(), &diff, &comment)
+        .await
+        .unwrap();
+
+    let mut manifests = optimise::Manifests::default();
+    manifests
+        .read("checkout.yaml", &example("optimise/checkout.yaml"))
+        .unwrap();
+    let mut metrics = optimise::Metrics::default();
+    metrics
+        .read(&example("optimise/checkout-top.txt"), None)
+        .unwrap();
+    let history = optimise::History::default();
+    let advice = async || {
+        optimise::optimise(&agent, &manifests, &history, &metrics, &context())
+            .await
+            .unwrap()
+    };
+    let before = advice().await;
+    let outcome = Outcome::succeeded("no restart in a week").by("raise-memory-limit");
+    agent
+        .conclude(&before[0].task, &before[0].performed, &outcome)
+        .await
+        .unwrap();
+
+    let diff = review::Diff::parse(&example("review/second.diff")).unwrap();
+    let settings = review::Settings::default();
+    let reviewed = review::review(&agent, &context(), &diff, &settings)
+        .await
+        .unwrap();
+    let mut given = Contribution::of_review(&reviewed);
+    given.extend(Contribution::of_advice(&advice().await));
+    let incident = of(&agent, "checkout-down.json", given).await;
+    let step = |action: &str| {
+        let is = |step: &&Step| step.action.as_deref() == Some(action);
+        incident
+            .plan
+            .iter()
+            .find(is)
+            .unwrap_or_else(|| panic!("{:#?}", incident.plan))
+    };
+    let injection = step("sql-injection");
+    assert_eq!(injection.what, "sql-injection, says code review");
+    assert!(
+        injection.details[0].starts_with("shop/invoices.py:26: "),
+        "{injection:?}"
+    );
+    assert!(
+        injection.cases[0].text.contains("pass it as a parameter"),
+        "{injection:?}"
+    );
+    let raise = step("raise-memory-limit");
+    assert_eq!(raise.what, "raise-memory-limit, says deployment");
+    assert!(raise.cases[0].text.contains("no restart in a week"));
+    assert!(
+        raise.details[2].starts_with("in checkout.yaml:41, or: kubectl patch deployment checkout"),
+        "{raise:?}"
+    );
 }

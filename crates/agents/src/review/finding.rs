@@ -1,20 +1,13 @@
 //! From a diff to findings, by the evidence of past reviews.
 //!
-//! ```text
-//!                Σ s² of the rule's reviews that were right
-//! p(rule) = ─────────────────────────────────────────────────────
-//!            Σ s² of those + Σ s² of those that were wrong + 1/4
-//! ```
-//!
-//! A review counts by the square of its similarity, as a case does. That nothing is wrong with the
-//! code is worth one review of similarity ½: one comment on similar code is heard, and one rejection
-//! of it silences it.
+//! Each piece of added lines is a task: which of the rules that past reviews of similar code name hold here
+//! too? Several may, or none, so each stands for itself ([`Task::independent`]); that none does is the
+//! executor's abstention, or a confidence below what is asked for. The case-based executor lets one comment on
+//! similar code be heard, and one rejection of it silence it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use memorygate_client::{
-    Error, Key, KnowledgeStore, LearningContext, Recalled, Stage, TimeMs, domain,
-};
+use memorygate_client::{Key, LearningContext, Recalled, TimeMs, domain};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -22,14 +15,18 @@ use super::{
     diff::{File, Line, head},
     past::{self, CODE_HEADING},
 };
-use crate::evidence::similarity;
+use crate::{
+    agent::{Error, MemoryEnabledAgent},
+    cited::Cited,
+    decision::Proposal,
+    evidence::{Case, Evidence, Known, similarity},
+    task::{Action, Task},
+};
 
 /// A past review less similar than this says nothing: any two texts are a little alike.
 pub const SIMILARITY_MIN: f32 = 0.4;
 /// And the closest line shares at least this of its words with the code of the past review.
 const CLOSENESS_MIN: f32 = 0.35;
-/// What no finding is worth, see the module.
-const PRIOR: f32 = 0.25;
 /// Added lines of one question, and their bytes: about what a model reads at once.
 const PIECE_LINES: usize = 20;
 const PIECE_BYTES_MAX: usize = 2000;
@@ -95,6 +92,23 @@ pub struct PastReview {
     pub text: String,
     pub agent: Option<String>,
     pub at: TimeMs,
+    /// How often it was seen.
+    pub occurrences: u32,
+}
+
+impl PastReview {
+    /// As other agents show it.
+    pub(crate) fn cited(&self) -> Cited {
+        Cited {
+            key: self.key,
+            text: self.text.clone(),
+            worked: Some(self.was_right),
+            similarity: self.similarity,
+            agent: self.agent.clone(),
+            at: self.at,
+            occurrences: self.occurrences,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +136,7 @@ impl Severity {
 
 /// Asks the memory about all that a diff adds.
 pub async fn review(
-    store: &dyn KnowledgeStore,
+    agent: &MemoryEnabledAgent,
     context: &LearningContext,
     diff: &Diff,
     settings: &Settings,
@@ -139,15 +153,8 @@ pub async fn review(
                 continue;
             }
             review.asked += 1;
-            let mut context = context.clone();
-            context.domain = Some(domain::CODE_REVIEW.to_owned());
-            context.filter = context.filter.domain(domain::CODE_REVIEW);
-            // One that was accepted and one that was rejected may say almost the same, and mostly one agent
-            // learned both.
-            context = context.without(Stage::Fold).without(Stage::Diversity);
-            context.task = question(&file.path, &piece);
-            let recalled = store.retrieve_context(&context, RECALLED).await?.results;
-            for finding in weigh(&file.path, &piece, &recalled, settings) {
+            let found_here = look(agent, context, &file.path, &piece, settings).await?;
+            for finding in found_here {
                 join(&mut found, finding);
             }
         }
@@ -192,19 +199,47 @@ fn question(path: &str, piece: &[&Line]) -> String {
     )
 }
 
-fn weigh(path: &str, piece: &[&Line], recalled: &[Recalled], settings: &Settings) -> Vec<Finding> {
-    let mut rules: BTreeMap<String, Vec<(f32, &Recalled)>> = BTreeMap::new();
-    for recalled in recalled {
-        let similarity = similarity(recalled);
-        if similarity >= SIMILARITY_MIN && past::fits(&recalled.memory, path) {
-            let of = rules.entry(past::rule(&recalled.memory)).or_default();
-            of.push((similarity, recalled));
-        }
+/// What the executor finds in one piece, by the past reviews of similar code.
+async fn look(
+    agent: &MemoryEnabledAgent,
+    context: &LearningContext,
+    path: &str,
+    piece: &[&Line],
+    settings: &Settings,
+) -> Result<Vec<Finding>, Error> {
+    let mut task = Task::new(LearningContext {
+        task: question(path, piece),
+        domain: Some(domain::CODE_REVIEW.to_owned()),
+        ..context.clone()
+    })
+    .independent();
+    let mut recalled = agent.recall(&task, RECALLED).await?;
+    recalled.retain(|r| similarity(r) >= SIMILARITY_MIN && past::fits(&r.memory, path));
+    let evidence = evidence(recalled);
+    if evidence.cases.is_empty() {
+        return Ok(Vec::new());
     }
-    let mut findings: Vec<Finding> = rules
-        .into_iter()
-        .filter_map(|(rule, past)| finding(path, piece, rule, past))
-        .filter(|finding| finding.confidence >= settings.sure)
+    for known in &evidence.known {
+        let of = |case: &&Case| case.action == known.action;
+        let case = evidence.cases.iter().find(of).map(|case| case.key);
+        let said = evidence
+            .recalled
+            .iter()
+            .find(|r| Some(r.memory.key) == case);
+        let said = said.map(|r| past::message(&r.memory)).unwrap_or_default();
+        let action = Action::new(&known.action).described(said);
+        task = task.action(action.fitting(known.similarity));
+    }
+    let performed = agent.decide(&task, evidence).await?;
+    if performed.decision.abstained {
+        return Ok(Vec::new());
+    }
+    let mut findings: Vec<Finding> = performed
+        .decision
+        .proposals
+        .iter()
+        .filter(|proposal| proposal.confidence >= settings.sure)
+        .filter_map(|proposal| finding(path, piece, proposal, &performed.evidence))
         .collect();
     findings.sort_by(|a, b| {
         b.confidence
@@ -212,23 +247,45 @@ fn weigh(path: &str, piece: &[&Line], recalled: &[Recalled], settings: &Settings
             .then(a.rule.cmp(&b.rule))
     });
     findings.truncate(PIECE_FINDINGS_MAX);
-    findings
+    Ok(findings)
+}
+
+/// The rules that past reviews name, each with those for and against it. Nothing but these speaks for one.
+fn evidence(recalled: Vec<Recalled>) -> Evidence {
+    let case = |r: &Recalled| Case {
+        key: r.memory.key,
+        action: past::rule(&r.memory),
+        worked: past::was_right(&r.memory),
+        similarity: similarity(r),
+        occurrences: r.memory.occurrences,
+    };
+    let cases: Vec<Case> = recalled.iter().map(case).collect();
+    let rules: BTreeSet<&str> = cases.iter().map(|case| case.action.as_str()).collect();
+    let known = |rule: &&str| Known {
+        action: (*rule).to_owned(),
+        similarity: 0.0,
+    };
+    Evidence {
+        known: rules.iter().map(known).collect(),
+        cases,
+        recalled,
+    }
 }
 
 fn finding(
     path: &str,
     piece: &[&Line],
-    rule: String,
-    mut past: Vec<(f32, &Recalled)>,
+    proposal: &Proposal,
+    evidence: &Evidence,
 ) -> Option<Finding> {
+    let rule = proposal.action.clone();
+    let mut past: Vec<(f32, &Recalled)> = evidence
+        .recalled
+        .iter()
+        .filter(|r| past::rule(&r.memory) == rule)
+        .map(|r| (similarity(r), r))
+        .collect();
     past.sort_by(|(a, x), (b, y)| b.total_cmp(a).then(x.memory.key.cmp(&y.memory.key)));
-    let sum = |right: bool| -> f32 {
-        let such = past
-            .iter()
-            .filter(|(_, r)| past::was_right(&r.memory) == right);
-        such.map(|(similarity, _)| similarity * similarity).sum()
-    };
-    let (right, wrong) = (sum(true), sum(false));
     let (_, said) = past.iter().find(|(_, r)| past::was_right(&r.memory))?;
     let close = |line: &Line| past::closeness(&line.text, &said.memory);
     // The first of those that are equally close.
@@ -248,7 +305,7 @@ fn finding(
         severity: severity
             .and_then(|text| Severity::parse(text))
             .unwrap_or(Severity::Warning),
-        confidence: right / (right + wrong + PRIOR),
+        confidence: proposal.confidence,
         fingerprint: fingerprint(&[path, &rule, &code]),
         past: past
             .iter()
@@ -270,6 +327,7 @@ fn cited(similarity: f32, recalled: &Recalled) -> PastReview {
         text: memory.content.chars().take(TEXT_CHARS_MAX).collect(),
         agent: memory.agent.clone(),
         at: memory.last_seen_at,
+        occurrences: memory.occurrences,
     }
 }
 

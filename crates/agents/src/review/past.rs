@@ -21,6 +21,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 1000;
 pub(super) fn rule(memory: &Memory) -> String {
     let named = memory.metadata.get(ACTION_METADATA);
     named
+        .filter(|name| !name.is_empty())
         .cloned()
         .unwrap_or_else(|| format!("review-{}", head(&memory.key.to_string(), 12)))
 }

@@ -1,13 +1,16 @@
 //! From a diff and a reviewer's comment to a finding in the next diff, with a memory in the process.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use memorygate_client::{Experience, InMemoryStore, KnowledgeStore as _, LearningContext};
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::review::finding::PastReview;
+use crate::{
+    CaseBased, Decision, Evidence, Executor, MemoryEnabledAgent, Proposal, Task, executor::Error,
+    review::finding::PastReview,
+};
 
 fn example(name: &str) -> Vec<u8> {
     // Asked at run time: a kept build may come from a checkout elsewhere.
@@ -27,20 +30,87 @@ fn comment() -> Comment {
     serde_json::from_slice(&example("comments.jsonl")).unwrap()
 }
 
-async fn reviewed(store: &InMemoryStore, name: &str) -> Review {
-    review(store, &context(), &diff(name), &Settings::default())
+async fn reviewed(store: &Arc<InMemoryStore>, name: &str) -> Review {
+    reviewed_by(store, CaseBased::default(), name).await
+}
+
+async fn reviewed_by(
+    store: &Arc<InMemoryStore>,
+    executor: impl Executor + 'static,
+    name: &str,
+) -> Review {
+    let agent = MemoryEnabledAgent::new(Arc::<InMemoryStore>::clone(store), Arc::new(executor));
+    review(&agent, &context(), &diff(name), &Settings::default())
         .await
         .unwrap()
 }
 
+/// Knows its answer before it is asked.
+struct Says(Decision);
+
+#[async_trait::async_trait]
+impl Executor for Says {
+    fn recall_limit(&self) -> usize {
+        5
+    }
+
+    async fn execute(&self, task: &Task, evidence: &Evidence) -> Result<Decision, Error> {
+        assert!(task.independent && evidence.recalled.len() <= 5);
+        assert!(
+            task.context
+                .task
+                .starts_with("Review of shop/invoices.py\n")
+        );
+        let rules: Vec<&str> = task.actions.iter().map(|a| a.name.as_str()).collect();
+        assert_eq!(rules, ["sql-injection"]);
+        assert!(
+            task.actions[0]
+                .description
+                .contains("pass it as a parameter")
+        );
+        Ok(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn any_executor_decides_what_is_found() {
+    let store = Arc::new(InMemoryStore::new());
+    learn(&*store, &context(), &diff("first.diff"), &comment())
+        .await
+        .unwrap();
+    let says = |action: &str, confidence, abstained| {
+        let proposal = Proposal {
+            action: action.to_owned(),
+            confidence,
+            evidence: vec![],
+        };
+        Says(Decision {
+            proposals: vec![proposal],
+            abstained,
+            explanation: String::new(),
+        })
+    };
+    let sure = reviewed_by(&store, says("sql-injection", 0.9, false), "second.diff").await;
+    assert_eq!(sure.findings.len(), 1);
+    assert!((sure.findings[0].confidence - 0.9).abs() < 1e-6);
+    for silent in [
+        says("sql-injection", 0.9, true),
+        says("sql-injection", 0.4, false),
+        says("a rule that nobody named", 0.9, false),
+    ] {
+        let review = reviewed_by(&store, silent, "second.diff").await;
+        assert!(review.findings.is_empty(), "{review:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_second_diff_is_reviewed_by_what_was_said_of_the_first() {
-    let store = InMemoryStore::new();
+    let store = Arc::new(InMemoryStore::new());
     let before = reviewed(&store, "first.diff").await;
     assert!(before.findings.is_empty() && before.asked == 1);
     assert!(render(&before, Format::Text).starts_with("nothing known"));
 
-    let key = learn(&store, &context(), &diff("first.diff"), &comment())
+    let key = learn(&*store, &context(), &diff("first.diff"), &comment())
         .await
         .unwrap();
     let after = reviewed(&store, "second.diff").await;
@@ -58,7 +128,7 @@ async fn a_second_diff_is_reviewed_by_what_was_said_of_the_first() {
     assert!(finding.message.contains("pass it as a parameter"));
     assert_eq!(finding.past[0].key, key);
 
-    conclude(&store, &context(), finding, false).await.unwrap();
+    conclude(&*store, &context(), finding, false).await.unwrap();
     assert!(store.get(key).unwrap().unwrap().feedback.usefulness < 0.5);
     assert!(
         reviewed(&store, "second.diff").await.findings.is_empty(),
@@ -70,7 +140,7 @@ async fn a_second_diff_is_reviewed_by_what_was_said_of_the_first() {
             path: format!("{name}.py"),
             ..again.clone()
         };
-        conclude(&store, &context(), &said, true).await.unwrap();
+        conclude(&*store, &context(), &said, true).await.unwrap();
     }
     let findings = reviewed(&store, "second.diff").await.findings;
     assert_eq!(findings.len(), 1, "two were accepted: {findings:?}");
@@ -79,7 +149,7 @@ async fn a_second_diff_is_reviewed_by_what_was_said_of_the_first() {
 /// As the examples for CI learn it of a merge: no rule, no outcome, the code as GitHub has it.
 #[tokio::test]
 async fn what_a_merge_taught_is_found() {
-    let store = InMemoryStore::new();
+    let store = Arc::new(InMemoryStore::new());
     let content = "Review of shop/orders.py in acme/shop: Never format a value into SQL.\nada: Right.\nThe code was:\n\
         @@ -10,3 +10,6 @@\n+        cursor = self.connection.cursor()\n\
         +        cursor.execute(f\"SELECT id, total FROM orders WHERE customer = '{name}'\")";
@@ -100,7 +170,7 @@ async fn what_a_merge_taught_is_found() {
     assert!(findings[0].rule.starts_with("review-"));
 
     // Of another language it says nothing.
-    let store = InMemoryStore::new();
+    let store = Arc::new(InMemoryStore::new());
     said.metadata.insert("language".into(), "go".into());
     store.store_experience(&context(), said).await.unwrap();
     assert!(reviewed(&store, "second.diff").await.findings.is_empty());
@@ -108,9 +178,9 @@ async fn what_a_merge_taught_is_found() {
 
 #[tokio::test]
 async fn a_comment_that_fits_nowhere_is_refused() {
-    let store = InMemoryStore::new();
+    let store = Arc::new(InMemoryStore::new());
     let refused = async |comment: Comment| {
-        let learned = learn(&store, &context(), &diff("first.diff"), &comment).await;
+        let learned = learn(&*store, &context(), &diff("first.diff"), &comment).await;
         learned.unwrap_err().to_string()
     };
     let on = |path: &str, line| Comment {
@@ -160,6 +230,7 @@ fn finding(path: &str, text: &str) -> Review {
             text: text.to_owned(),
             agent: Some(text.to_owned()),
             at: memorygate_client::TimeMs(0),
+            occurrences: 1,
         }],
         fingerprint: "00".repeat(16),
         piece: vec![],

@@ -133,6 +133,38 @@ fn a_log_of_any_size_takes_bounded_memory() {
     assert!(symptoms.words().chars().count() <= 1_200);
 }
 
+/// Lines that never end, as from a pipe.
+struct Endless {
+    left: usize,
+    sent: usize,
+}
+
+impl std::io::Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        const LINE: &[u8] = b"ERROR request 123456 failed: connection refused by the database\n";
+        let count = buffer.len().min(self.left);
+        for byte in &mut buffer[..count] {
+            *byte = LINE[self.sent % LINE.len()];
+            self.sent += 1;
+        }
+        self.left -= count;
+        Ok(count)
+    }
+}
+
+#[test]
+fn a_hundred_megabytes_of_log_are_read_line_by_line() {
+    let mut symptoms = Symptoms::default();
+    let log = Endless {
+        left: 100_000_000,
+        sent: 0,
+    };
+    symptoms.read_log(std::io::BufReader::new(log)).unwrap();
+    let seen = symptoms.gravest();
+    assert!(seen.len() <= 2, "the last line may be cut: {seen:?}");
+    assert!(seen.iter().map(|s| s.count).sum::<u64>() > 1_500_000);
+}
+
 #[tokio::test]
 async fn a_second_similar_case_cites_the_first_and_its_outcome() {
     let agent = MemoryEnabledAgent::new(

@@ -6,9 +6,11 @@ use anyhow::{Context as _, bail};
 use memorygate_agents::{
     MemoryEnabledAgent,
     incident::{Contribution, Incident, coordinate, handover},
+    optimise::optimise,
+    review::{Diff, Settings, diff::DIFF_BYTES_MAX, review},
     troubleshoot::{DOCUMENT_BYTES_MAX, Symptoms, diagnose},
 };
-use memorygate_client::{domain, time};
+use memorygate_client::time;
 use memorygate_feeds::{
     BODY_BYTES_MAX,
     alertmanager::{Alerts, Notification},
@@ -18,6 +20,7 @@ use serde::Serialize;
 use super::{
     deciding::{Deciding, context, failed},
     input,
+    optimise::{Inputs, Measured},
     outcome::OutcomeArgs,
     show::{self, CitedRecord},
 };
@@ -28,11 +31,14 @@ const ALERTS_SHOWN: usize = 10;
 
 const EXAMPLES: &str = "\
 Files are messages of Alertmanager's webhook, version 4; an alert that is in several counts once. What kubectl prints
-of a workload (--describe) and logs go to the troubleshooting agent, whose findings join the plan.
+of a workload (--describe) and logs go to the troubleshooting agent, a change that may have caused it (--diff) to the
+one for reviews, manifests (--manifest, with --metrics and --history) to the one for deployments: what each finds joins
+the plan. Those that are given nothing are asked what they remember of such alerts.
 
 Examples:
   mgctl agent incident alerts.json
   mgctl agent incident alerts.json --describe pod.txt --logs pod.log
+  mgctl agent incident alerts.json --diff change.diff --manifest deploy.yaml --metrics top.txt
   mgctl agent incident alerts.json --handover > handover.md
   mgctl agent incident alerts.json --outcome success --action roll-back --observed \"errors gone after two minutes\"
   mgctl agent incident alerts.json --executor chat --model llama3.1 --model-endpoint http://127.0.0.1:11434/v1";
@@ -50,6 +56,14 @@ pub(crate) struct Args {
     /// A log of such a workload; may be repeated
     #[arg(long, value_name = "FILE")]
     logs: Vec<PathBuf>,
+    /// A unified diff of a change that may have caused it; may be repeated
+    #[arg(long, value_name = "FILE")]
+    diff: Vec<PathBuf>,
+    /// Manifests of a workload that is part of it; may be repeated
+    #[arg(long, value_name = "FILE")]
+    manifest: Vec<PathBuf>,
+    #[command(flatten)]
+    measured: Measured,
     /// Print notes for whoever takes over, in Markdown
     #[arg(long, conflicts_with = "outcome")]
     handover: bool,
@@ -98,10 +112,13 @@ struct StepRecord {
 
 pub(super) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
     let paths = args.files.iter().chain(&args.describe).chain(&args.logs);
-    input::check_stdin(paths)?;
+    let paths = paths.chain(&args.diff).chain(&args.manifest);
+    input::check_stdin(paths.chain(args.measured.paths()))?;
     let alerts = read(&args.files)?;
     let agent = args.deciding.agent(global)?;
-    let contributions = troubleshot(&args, &agent, global).await?;
+    let mut contributions = troubleshot(&args, &agent, global).await?;
+    contributions.extend(reviewed(&args, &agent, global).await?);
+    contributions.extend(optimised(&args, &agent, global, output).await?);
     let context = context(global, "incident-coordinator");
     let incident = coordinate(&agent, &alerts, contributions, context).await;
     let incident = incident.map_err(failed)?;
@@ -155,16 +172,48 @@ async fn troubleshot(
     }
     let diagnosis = diagnose(agent, &symptoms, context(global, "troubleshooter")).await;
     let diagnosis = diagnosis.map_err(failed)?;
-    let contributions = diagnosis.causes.first().map(|cause| Contribution {
-        domain: domain::INFRASTRUCTURE.to_owned(),
-        agent: "troubleshooting".to_owned(),
-        found: cause.cause.clone(),
-        action: cause.action.clone(),
-        confidence: cause.confidence,
-        steps: cause.steps.clone(),
-        cases: cause.cases.clone(),
-    });
-    Ok(contributions.into_iter().collect())
+    Ok(Contribution::of_diagnosis(&diagnosis).into_iter().collect())
+}
+
+/// What the reviewing agent makes of the changes that it was given.
+async fn reviewed(
+    args: &Args,
+    agent: &MemoryEnabledAgent,
+    global: &Global,
+) -> anyhow::Result<Vec<Contribution>> {
+    let mut contributions = Vec::new();
+    for path in &args.diff {
+        let bytes = input::document(path, DIFF_BYTES_MAX)?;
+        let diff = Diff::parse(&bytes).with_context(|| format!("read {}", path.display()))?;
+        let context = context(global, "reviewer");
+        let review = review(agent, &context, &diff, &Settings::default()).await;
+        contributions.extend(Contribution::of_review(&review.map_err(failed)?));
+    }
+    Ok(contributions)
+}
+
+/// What the deployment agent makes of the manifests that it was given.
+async fn optimised(
+    args: &Args,
+    agent: &MemoryEnabledAgent,
+    global: &Global,
+    output: &Output,
+) -> anyhow::Result<Vec<Contribution>> {
+    if args.manifest.is_empty() {
+        if !args.measured.is_empty() {
+            let next = "--metrics and --history are about a manifest: name it with --manifest";
+            bail!(Usage(next.to_owned()));
+        }
+        return Ok(Vec::new());
+    }
+    let Inputs {
+        manifests,
+        history,
+        metrics,
+    } = args.measured.read(&args.manifest, output)?;
+    let context = context(global, "optimiser");
+    let advice = optimise(agent, &manifests, &history, &metrics, &context).await;
+    Ok(Contribution::of_advice(&advice.map_err(failed)?))
 }
 
 fn show(incident: &Incident, output: &Output) -> anyhow::Result<()> {

@@ -3,11 +3,16 @@
 use std::{
     io::BufRead as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
-use memorygate_agents::review::{
-    self, Comment, Diff, Finding, Format, Learned, Review, Settings, diff::DIFF_BYTES_MAX, render,
+use memorygate_agents::{
+    CaseBased, MemoryEnabledAgent,
+    review::{
+        self, Comment, Diff, Finding, Format, Learned, Review, Settings, diff::DIFF_BYTES_MAX,
+        render,
+    },
 };
 use memorygate_client::{Client, LearningContext};
 use serde_json::json;
@@ -90,7 +95,10 @@ pub(super) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
         return learn(&client, &context, &diff, path, output).await;
     }
     let settings = Settings { sure: args.sure };
-    let review = review::review(&client, &context, &diff, &settings).await?;
+    let executor = CaseBased::default().abstaining_below(args.sure);
+    let agent = MemoryEnabledAgent::new(Arc::new(client.clone()), Arc::new(executor));
+    let review = review::review(&agent, &context, &diff, &settings).await;
+    let review = review.map_err(deciding::failed)?;
     if let Some(came) = args.outcome {
         return conclude(&client, &context, &review, &args.finding, came, output).await;
     }
