@@ -450,4 +450,39 @@ mod tests {
         assert_eq!(texts.len(), ORDERS);
         assert!(!texts.contains(&one.first()));
     }
+
+    /// The beginnings of words of more than three letters, so that inflected ones count as the same.
+    fn words(texts: &[&str]) -> BTreeSet<String> {
+        let words = texts
+            .iter()
+            .flat_map(|t| t.split(|c: char| !c.is_alphanumeric()));
+        let long = words.filter(|word| word.len() > 3);
+        long.map(|word| word.to_lowercase().chars().take(5).collect())
+            .collect()
+    }
+
+    #[test]
+    fn who_asks_has_few_words_in_common_with_who_tells() {
+        let (mut asked, mut common) = (0, [0; ASKING]);
+        for kind in &KINDS {
+            let question = words(&[kind.symptom[ASKING], kind.cause[ASKING]]);
+            asked += question.len();
+            for (person, common) in common.iter_mut().enumerate() {
+                let told = words(&[
+                    kind.symptom[person],
+                    kind.cause[person],
+                    kind.remedy[person],
+                ]);
+                let both = question.intersection(&told).count();
+                assert!(
+                    both * 5 <= question.len() * 3,
+                    "{both} of {question:?} are also in {told:?}"
+                );
+                *common += both;
+            }
+        }
+        for common in common {
+            assert!(common * 4 <= asked, "{common} of {asked} words are told");
+        }
+    }
 }

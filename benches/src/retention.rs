@@ -8,14 +8,18 @@
 //!
 //! The server's clock is moved on, so that the days are days to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
-use clap::Args;
+use clap::{Args, ValueHint};
 use memorygate_client::{Client, Experience, GiveFeedback, Key, Learn, domain};
 use memorygate_proto::v1;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::{
@@ -58,6 +62,10 @@ pub(crate) struct Arguments {
     /// Questions about the incidents that were first met on a day.
     #[arg(long, value_name = "N", default_value_t = 40)]
     questions: usize,
+    /// Write what was missed to this file: one JSON object a line for each question whose incident is
+    /// not among the first five, with what came instead and the parts of its scores.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    misses: Option<PathBuf>,
 }
 
 /// What happened in one hour.
@@ -67,6 +75,27 @@ type Told = (Incident, String);
 #[derive(Debug, Default)]
 struct Known {
     incidents: BTreeMap<Key, Incident>,
+}
+
+impl Known {
+    /// The incidents that a result tells of: its own, and those of what was merged into it or is folded
+    /// under it.
+    fn told_by(&self, result: &v1::Recalled) -> anyhow::Result<BTreeSet<Incident>> {
+        let memory = result
+            .memory
+            .as_ref()
+            .context("a result without a memory")?;
+        let keys = [&memory.key]
+            .into_iter()
+            .chain(&memory.merged)
+            .chain(&result.folded);
+        let mut told = BTreeSet::new();
+        for key in keys {
+            let key: Key = key.parse().context("read a key")?;
+            told.extend(self.incidents.get(&key));
+        }
+        Ok(told)
+    }
 }
 
 /// Hits of one namespace's answers.
@@ -145,6 +174,7 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
 
     wait_until_indexed(&client).await?;
     let mut by_age = Vec::new();
+    let mut missed = Vec::new();
     let mut progress = Progress::new("questions", arguments.questions * first_on.len());
     for (day, incidents) in first_on.iter().enumerate() {
         let mut incidents = incidents.clone();
@@ -153,8 +183,16 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
         for incident in incidents.iter().take(arguments.questions) {
             let question = incident.question(&mut random);
             for (hits, namespace) in hits.iter_mut().zip([CONSOLIDATED, NEVER]) {
-                let found = ask(&channel, namespace, &question, &known).await?;
+                let results = recall(&channel, namespace, &question).await?;
+                let found = results
+                    .iter()
+                    .map(|result| known.told_by(result))
+                    .collect::<anyhow::Result<Vec<_>>>()?;
                 let wanted = BTreeSet::from([*incident]);
+                if hit_at(5, &found, &wanted) < 1.0 {
+                    let age = first_on.len() - day;
+                    missed.push(miss(namespace, age, *incident, &question, &results, &found));
+                }
                 hits.at_1 += hit_at(1, &found, &wanted);
                 hits.at_5 += hit_at(5, &found, &wanted);
                 hits.at_10 += hit_at(10, &found, &wanted);
@@ -165,6 +203,9 @@ pub(crate) async fn run(options: &Options, arguments: &Arguments) -> anyhow::Res
         by_age.push((first_on.len() - day, hits));
     }
     progress.finish();
+    if let Some(file) = &arguments.misses {
+        write_lines(file, &missed)?;
+    }
     let live = [
         live(&client, CONSOLIDATED).await?,
         live(&client, NEVER).await?,
@@ -247,29 +288,45 @@ async fn judge(
     Ok(())
 }
 
-/// For each result, the incidents that it tells of: its own, and those of what was merged into it or is
-/// folded under it.
-async fn ask(
-    channel: &Channel,
+/// A question whose incident is not among the first five, and what came instead.
+fn miss(
     namespace: &str,
+    age: usize,
+    wanted: Incident,
     question: &str,
-    known: &Known,
-) -> anyhow::Result<Vec<BTreeSet<Incident>>> {
-    let results = recall(channel, namespace, question).await?;
-    let told = |result: v1::Recalled| -> anyhow::Result<BTreeSet<Incident>> {
-        let memory = result.memory.context("a result without a memory")?;
-        let keys = [memory.key]
-            .into_iter()
-            .chain(memory.merged)
-            .chain(result.folded);
-        let incident = |key: String| -> anyhow::Result<Option<Incident>> {
-            let key: Key = key.parse().context("read a key")?;
-            Ok(known.incidents.get(&key).copied())
-        };
-        let incidents: Vec<Option<Incident>> = keys.map(incident).collect::<Result<_, _>>()?;
-        Ok(incidents.into_iter().flatten().collect())
+    results: &[v1::Recalled],
+    found: &[BTreeSet<Incident>],
+) -> Value {
+    let result = |(result, told): (&v1::Recalled, &BTreeSet<Incident>)| {
+        let parts = result.parts.unwrap_or_default();
+        json!({
+            "content": result.memory.as_ref().map(|m| &m.content),
+            "is_wanted": told.contains(&wanted),
+            "score": result.score,
+            "parts": {
+                "late": parts.late,
+                "lexical": parts.lexical,
+                "dense": parts.dense,
+                "expansion": parts.expansion,
+                "session": parts.session,
+                "recency": parts.recency,
+                "importance": parts.importance,
+                "usefulness": parts.usefulness,
+            },
+        })
     };
-    results.into_iter().map(told).collect()
+    json!({
+        "namespace": namespace,
+        "days_old": age,
+        "question": question,
+        "wanted": wanted.first(),
+        "results": results.iter().zip(found).map(result).collect::<Vec<_>>(),
+    })
+}
+
+fn write_lines(file: &Path, lines: &[Value]) -> anyhow::Result<()> {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))
 }
 
 async fn recall(

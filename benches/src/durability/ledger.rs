@@ -241,7 +241,6 @@ mod tests {
             archived: None,
             merged: BTreeSet::new(),
             shared_by: Vec::new(),
-            changed_index: 0,
         }
     }
 

@@ -8,6 +8,7 @@ use memorygate_client::{
 };
 
 use crate::{
+    calibration::{self, INSTEAD_OF_METADATA, WEIGHED_METADATA},
     decision::{Decision, Proposal},
     evidence::{ACTION_METADATA, Case, Evidence, Known},
     executor::{self, Executor},
@@ -19,8 +20,6 @@ use crate::{
 pub const ACTIONS_DOMAIN: &str = "actions";
 /// Metadata key, beside them, of the domain whose tasks they are for.
 const FOR_METADATA: &str = "for";
-/// Metadata key of what was chosen where something else was right.
-pub const INSTEAD_OF_METADATA: &str = "instead_of";
 
 /// How a case is rated that led to what worked.
 const HELPED: f32 = 1.0;
@@ -115,7 +114,7 @@ impl MemoryEnabledAgent {
         outcome: &Outcome,
     ) -> Result<Concluded, Error> {
         let best = performed.decision.best();
-        let interaction = interaction(task, best, outcome)?;
+        let interaction = interaction(self.executor.name(), task, best, outcome)?;
         let rated = interaction.used.iter().map(|(key, _)| *key).collect();
         let receipt = self
             .gateway
@@ -215,6 +214,7 @@ fn described(action: &Action) -> Interaction {
 
 /// The lesson: what was right if that is known, else what was done and what came of it.
 fn interaction(
+    executor: &str,
     task: &Task,
     best: Option<&Proposal>,
     outcome: &Outcome,
@@ -239,6 +239,9 @@ fn interaction(
     }
     if let Some(chosen) = chosen.filter(|chosen| *chosen != action) {
         interaction = interaction.metadata(INSTEAD_OF_METADATA, chosen);
+    }
+    if let Some(best) = best {
+        interaction = interaction.metadata(WEIGHED_METADATA, calibration::kept(executor, best));
     }
     let score = match verdict {
         Verdict::Success if chosen == Some(action) => Some(HELPED),

@@ -17,7 +17,8 @@
 //! tasks what sounds right was right for 10 to 26 % of them (the bench `stream`). The order in which actions
 //! are proposed trusts all of it, since what was never tried is never learned: an agent without experience
 //! begins with the action that sounds right, and goes to the next one as each fails (optimism in the face of
-//! uncertainty: Lai and Robbins, "Asymptotically Efficient Adaptive Allocation Rules", 1985).
+//! uncertainty: Lai and Robbins, "Asymptotically Efficient Adaptive Allocation Rules", 1985). What is told is then
+//! held against how often the agent was right in similar cases when it had weighed as much ([`Record`]).
 //!
 //! Where each action is right or wrong by itself ([`Task::independent`]), only its own cases count:
 //!
@@ -35,6 +36,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::{
+    calibration::Record,
     decision::{Decision, Proposal},
     evidence::{Case, Evidence, Known},
     executor::{Error, Executor},
@@ -76,7 +78,9 @@ impl CaseBased {
         let proposals = if task.independent {
             weigh_each(&evidence.cases, &evidence.known)
         } else {
-            weigh(&evidence.cases, &evidence.known)
+            let mut proposals = weigh(&evidence.cases, &evidence.known);
+            Record::of(self.name(), evidence).calibrate(&mut proposals);
+            proposals
         };
         let Some(best) = proposals.first() else {
             return Decision {
@@ -105,6 +109,10 @@ impl Default for CaseBased {
 
 #[async_trait]
 impl Executor for CaseBased {
+    fn name(&self) -> &'static str {
+        "case-based"
+    }
+
     fn recall_limit(&self) -> usize {
         RECALLED
     }
@@ -163,6 +171,7 @@ fn proposal(action: &str, confidence: f32, own: &[&Case]) -> Proposal {
     Proposal {
         action: action.to_owned(),
         confidence,
+        weighed: confidence,
         evidence: own.iter().map(|case| case.key).take(EVIDENCE_MAX).collect(),
     }
 }

@@ -32,6 +32,7 @@ use memorygate_client::adapter::MemoryAdapter as _;
 pub use self::settings::{Bounds, KEY_BYTES_MAX, Key, Settings, SettingsError};
 use self::{call::Caller, prompt::Choices};
 use crate::{
+    calibration::Record,
     context::Injection,
     decision::Decision,
     evidence::Evidence,
@@ -63,6 +64,10 @@ impl Chat {
 
 #[async_trait]
 impl Executor for Chat {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
     fn recall_limit(&self) -> usize {
         RECALLED
     }
@@ -81,7 +86,8 @@ impl Executor for Chat {
             .adapt_knowledge(&task.context, &evidence.recalled);
         let messages = prompt::messages(task, evidence, &choices, &memories);
         let text = self.caller.ask(&messages, &choices).await?;
-        let decided = answer::decide(&text, &choices, &memories.used, self.abstain_below);
+        let record = Record::of(self.name(), evidence);
+        let decided = answer::decide(&text, &choices, &memories.used, &record, self.abstain_below);
         let mut decision = decided.map_err(|reason| self.caller.unusable(&reason))?;
         decision.explanation = self.caller.without_key(&decision.explanation);
         Ok(decision)

@@ -19,6 +19,8 @@ pub struct Proposal {
     pub action: String,
     /// The probability that it works, 0 to 1.
     pub confidence: f32,
+    /// The same before it was held against the record in similar cases; kept with the case.
+    pub weighed: f32,
     /// The past cases that it was weighed by, the most similar first.
     pub evidence: Vec<Key>,
 }

@@ -7,6 +7,9 @@ use crate::{decision::Decision, evidence::Evidence, task::Task};
 /// Decides what to do about a task from what is known.
 #[async_trait]
 pub trait Executor: Send + Sync {
+    /// By which its own past decisions are told from those of others.
+    fn name(&self) -> &'static str;
+
     /// How many past cases it can make use of.
     fn recall_limit(&self) -> usize;
 

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
 pub mod agent;
+pub mod calibration;
 pub mod case_based;
 pub mod chat;
 pub mod cited;

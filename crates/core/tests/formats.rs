@@ -166,9 +166,9 @@ fn the_records() {
         ..memory()
     };
     let bytes = minicbor::to_vec(&shared).unwrap();
-    // What is not there, uses and merged memories, is null.
+    // What is not there before it, such as merged memories, is written as empty.
     let tail = &bytes[bytes.len() - 49..];
-    let frozen = "f682820381500202020202020202020202020202020209f6a1500101010101010101010101010101010183636164610807";
+    let frozen = "008282038150020202020202020202020202020202020980a1500101010101010101010101010101010183636164610807";
     assert_eq!(hex(tail), frozen);
     assert_eq!(minicbor::decode::<Memory>(&bytes).unwrap(), shared);
     check(&Clock { now: TimeMs(5) }, "8105");
@@ -247,9 +247,9 @@ fn the_history() {
         ..memory()
     };
     let fields = before.strip_prefix("91").unwrap();
-    let (never_used, not_archived, merged) = ("820000", "f6", "80");
-    let unused = "f6".repeat(10);
-    let frozen = format!("981f{fields}{never_used}{not_archived}{merged}{unused}09");
+    let (never_used, not_archived, merged, shared) = ("820000", "f6", "80", "a0");
+    let unused = "f6".repeat(9);
+    let frozen = format!("981f{fields}{never_used}{not_archived}{merged}{shared}{unused}09");
     check(&changed, &frozen);
 }
 

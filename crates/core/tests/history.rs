@@ -407,26 +407,26 @@ fn of_one_memory_a_bounded_number_of_changes_is_kept_and_what_is_gone_is_noticed
 #[test]
 fn what_is_too_long_ago_is_forgotten_step_by_step() {
     let mut log = Log::new();
-    let keys: Vec<Key> = (0..8).map(|i| key_of(&format!("{i}"))).collect();
-    let all = (0..8).map(|i| experience(&format!("{i}"), None)).collect();
-    log.run(START, learn(all)).unwrap();
-    for round in 0..300 {
-        for key in &keys {
-            log.run(START + round, feedback(*key, 0.1, "")).unwrap();
-        }
+    let lessons = |times: usize| {
+        let all = (0..8).map(|i| experience(&format!("{i}"), None));
+        learn(all.cycle().take(8 * times).collect())
+    };
+    log.run(START, lessons(1)).unwrap();
+    for round in 0..10 {
+        log.run(START + round, lessons(30)).unwrap();
     }
-    let late = START + 299 + limits::HISTORY_KEPT_MS;
     assert_eq!(log.history(), 2400);
+    let late = START + 9 + limits::HISTORY_KEPT_MS;
     let expire = || Command::Expire(Expire {});
     log.run(late, expire()).unwrap();
     // A bounded number with each entry.
     assert_eq!(log.history(), 2400 - 1024);
     log.run(late, expire()).unwrap();
     log.run(late, expire()).unwrap();
-    assert_eq!(log.history(), 8, "of the last 90 days all is kept");
+    assert_eq!(log.history(), 240, "of the last 90 days all is kept");
     log.check_the_rows();
     let oldest = state::oldest_change(&log.rows).unwrap();
-    assert_eq!(oldest, Some(TimeMs(START + 299)));
+    assert_eq!(oldest, Some(TimeMs(START + 9)));
 }
 
 /// A command over six lessons.

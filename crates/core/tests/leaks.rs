@@ -193,7 +193,15 @@ fn named(command: &Command) -> (Option<&Reader>, BTreeSet<Key>) {
         Command::Restore(restore) => (&restore.target, vec![]),
         Command::Update(update) => (&update.target, vec![]),
         Command::Forget(forget) => (&forget.target, vec![]),
-        _ => return (None, BTreeSet::new()),
+        Command::Learn(_)
+        | Command::Expire(_)
+        | Command::Mark(_)
+        | Command::SetFormat(_)
+        | Command::Consolidate(_)
+        | Command::UndoConsolidation(_)
+        | Command::CountUses(_)
+        | Command::SetPolicy(_)
+        | Command::SetTrust(_) => return (None, BTreeSet::new()),
     };
     (
         Some(&target.reader),

@@ -57,17 +57,18 @@ impl Log {
             namespace: Namespace::default(),
             experiences: vec![experience],
         }));
-        match learned {
-            Ok(Outcome::Learned(learned)) => learned[0],
-            other => panic!("learned, but got {other:?}"),
-        }
+        let Ok(Outcome::Learned(learned)) = learned else {
+            panic!("learned, but got {learned:?}");
+        };
+        learned[0]
     }
 
     fn share(&mut self, key: Key, reader: &Reader, with: &Scope) -> Result<(Key, bool), Rejection> {
-        match self.run(share(key, reader, with))? {
-            Outcome::Mutated { key, changed, .. } => Ok((key, changed)),
-            other => panic!("shared, but got {other:?}"),
-        }
+        let outcome = self.run(share(key, reader, with))?;
+        let Outcome::Mutated { key, changed, .. } = outcome else {
+            panic!("shared, but got {outcome:?}");
+        };
+        Ok((key, changed))
     }
 
     fn found(&self, key: Key) -> Option<Memory> {
@@ -207,6 +208,7 @@ fn a_shared_memory_has_all_that_the_narrower_one_had_and_the_old_key_leads_there
         created: after.created,
         updated_at: after.updated_at,
         shared: after.shared.clone(),
+        changed_index: 0,
         ..before.clone()
     };
     assert_eq!(after, expected);

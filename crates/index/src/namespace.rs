@@ -280,6 +280,7 @@ mod tests {
     use memorygate_core::{
         embedding::{QueryEmbedding, QueryPiece, TokenStates, Window},
         filter::Filter,
+        moment::Moment,
         scope::Reader,
         time::TimeMs,
     };

@@ -1,7 +1,7 @@
 //! The past: how memories were at a moment, for the reads that ask as of one.
 //!
 //! It decides which moments this node can tell of. What a memory was is told by the rows of history
-//! ([`state::Past`]); where those are not kept any more the read is refused, and never answered wrong.
+//! ([`Past`]); where those are not kept any more the read is refused, and never answered wrong.
 
 use memorygate_core::{
     filter::Filter,

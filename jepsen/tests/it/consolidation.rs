@@ -47,7 +47,6 @@ fn memory(words: Words, occurrences: u64, positive: u64) -> Memory {
         negative: 0,
         archived: None,
         merged: BTreeSet::new(),
-        changed_index: 0,
         digest: 0,
     }
 }

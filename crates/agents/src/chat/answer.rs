@@ -6,7 +6,10 @@ use memorygate_client::Key;
 use serde::Deserialize;
 
 use super::prompt::Choices;
-use crate::decision::{Decision, Proposal};
+use crate::{
+    calibration::Record,
+    decision::{Decision, Proposal},
+};
 
 /// Characters of an explanation that are kept.
 const EXPLANATION_CHARS_MAX: usize = 1_000;
@@ -28,12 +31,13 @@ struct Answer {
     cases: Vec<i64>,
 }
 
-/// `shown` are the memories in the order of their numbers, which begin with 1. What is wrong with an answer
+/// `shown` are the memories in the order of their numbers, which begin with 1; `record` is the model's. What is wrong with an answer
 /// that is no decision is told in a sentence.
 pub(super) fn decide(
     text: &str,
     choices: &Choices,
     shown: &[Key],
+    record: &Record,
     abstain_below: f32,
 ) -> Result<Decision, String> {
     let object = object(text);
@@ -65,7 +69,9 @@ pub(super) fn decide(
         ));
     }
     let (cited, invented) = cited(&answer.cases, shown);
-    let confidence = confidence as f32;
+    // What a model says of itself is held against how often it was right.
+    let weighed = confidence as f32;
+    let confidence = record.confidence(weighed);
     let mut explanation = clean(&answer.explanation);
     let has_no_reasons = cited.is_empty() && !invented.is_empty();
     if has_no_reasons {
@@ -81,6 +87,7 @@ pub(super) fn decide(
         proposals: vec![Proposal {
             action,
             confidence,
+            weighed,
             evidence: cited,
         }],
         abstained: has_no_reasons || confidence < abstain_below,
@@ -167,7 +174,7 @@ mod tests {
     /// With three memories that were shown, which are told by their numbers.
     fn check(text: &str) -> String {
         let shown = [Key([1; 16]), Key([2; 16]), Key([3; 16])];
-        match decide(text, &choices(), &shown, 0.5) {
+        match decide(text, &choices(), &shown, &Record::default(), 0.5) {
             Err(reason) => format!("unusable: {reason}"),
             Ok(decision) => {
                 let best = decision.best().map(|best| {

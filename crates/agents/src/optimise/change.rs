@@ -310,9 +310,12 @@ fn inserted(
             } else {
                 place.range.end.max(colon)
             };
-            if !matches!(text[colon..rest].trim(), "" | "{}" | "null" | "~") {
+            let stood = text[colon..rest].trim_end();
+            if !matches!(stood.trim_start(), "" | "{}" | "null" | "~") {
                 return None;
             }
+            // What is behind it, such as a comment, stays as far from it.
+            let rest = colon + stood.len();
             let emptied = format!("{}{}", &text[..colon], &text[rest..]);
             let lines = block(&json!({ name: value }), key.column + 2, end);
             Some(with_lines(&emptied, colon, &lines))
@@ -372,21 +375,19 @@ fn line_end(text: &str) -> &'static str {
 /// As a block of lines.
 fn block(value: &Value, indent: usize, end: &str) -> String {
     let blank = " ".repeat(indent);
-    match value {
-        Value::Object(map) if !map.is_empty() => map
-            .iter()
-            .map(|(key, value)| {
-                let key = scalar(&json!(key)).unwrap_or_default();
-                match value {
-                    Value::Object(map) if !map.is_empty() => {
-                        format!("{blank}{key}:{end}{}", block(value, indent + 2, end))
-                    }
-                    value => format!("{blank}{key}: {}{end}", flow(value).unwrap_or_default()),
-                }
-            })
-            .collect(),
-        value => format!("{blank}{}{end}", flow(value).unwrap_or_default()),
-    }
+    let Some(map) = value.as_object().filter(|map| !map.is_empty()) else {
+        return format!("{blank}{}{end}", flow(value).unwrap_or_default());
+    };
+    let entry = |(key, value): (&String, &Value)| {
+        let key = scalar(&json!(key)).unwrap_or_default();
+        if value.as_object().is_some_and(|map| !map.is_empty()) {
+            format!("{blank}{key}:{end}{}", block(value, indent + 2, end))
+        } else {
+            let value = flow(value).unwrap_or_default();
+            format!("{blank}{key}: {value}{end}")
+        }
+    };
+    map.iter().map(entry).collect()
 }
 
 /// In one line.
@@ -403,7 +404,7 @@ fn flow(value: &Value) -> Option<String> {
             let items: Option<Vec<String>> = list.iter().map(flow).collect();
             Some(format!("[{}]", items?.join(", ")))
         }
-        value => scalar(value),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => scalar(value),
     }
 }
 
@@ -412,10 +413,13 @@ fn scalar(value: &Value) -> Option<String> {
     let Value::String(text) = value else {
         return (!value.is_object() && !value.is_array()).then(|| value.to_string());
     };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._/-:".contains(c);
     let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     let is_word = ["yes", "no", "on", "off", "y", "n"].contains(&text.to_lowercase().as_str());
-    let is_text = yaml::resolved(text) == Value::String(text.clone());
+    // Numbers with colons are times to some.
+    let is_text = yaml::resolved(text) == Value::String(text.clone())
+        && !text.ends_with(':')
+        && (!text.contains(':') || text.starts_with(|c: char| c.is_ascii_alphabetic()));
     if begins && text.chars().all(plain) && is_text && !is_word {
         return Some(text.clone());
     }
@@ -454,7 +458,9 @@ impl Document {
                     let last = entries.last();
                     last.map(|(_, key, value)| {
                         // Of `key:` with nothing behind it, the key is what stands last.
-                        if self.nodes[*value].range.is_empty() {
+                        let value_of = &self.nodes[*value];
+                        let is_scalar = matches!(value_of.content, Content::Scalar(_));
+                        if is_scalar && value_of.range.is_empty() {
                             *key
                         } else {
                             *value

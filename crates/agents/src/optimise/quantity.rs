@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Option<f64> {
 pub(super) fn memory(bytes: f64) -> String {
     let step = if bytes > 1024.0 * MI { 64.0 } else { 16.0 };
     let mebibytes = ((bytes / MI / step).ceil() * step).max(step) as u64;
-    if mebibytes % 1024 == 0 {
+    if mebibytes.is_multiple_of(1024) {
         format!("{}Gi", mebibytes / 1024)
     } else {
         format!("{mebibytes}Mi")
@@ -44,7 +44,7 @@ pub(super) fn memory(bytes: f64) -> String {
 pub(super) fn cpu(cores: f64) -> String {
     let step = if cores > 1.0 { 100.0 } else { 10.0 };
     let thousandths = ((cores * 1000.0 / step - 1e-9).ceil() * step).max(step) as u64;
-    if thousandths % 1000 == 0 {
+    if thousandths.is_multiple_of(1000) {
         (thousandths / 1000).to_string()
     } else {
         format!("{thousandths}m")

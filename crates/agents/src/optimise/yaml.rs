@@ -364,9 +364,10 @@ impl<'a> Reader<'a> {
 /// What `<<` brings in, which what stands in the mapping itself overrides.
 fn merge(map: &mut Map<String, Value>, merged: Vec<Value>) -> Result<(), String> {
     for value in merged {
-        let several = match value {
-            Value::Array(list) => list,
-            one => vec![one],
+        let several = if let Value::Array(list) = value {
+            list
+        } else {
+            vec![value]
         };
         for one in several {
             let Value::Object(other) = one else {

@@ -50,6 +50,10 @@ struct Says(Decision);
 
 #[async_trait::async_trait]
 impl Executor for Says {
+    fn name(&self) -> &'static str {
+        "says"
+    }
+
     fn recall_limit(&self) -> usize {
         5
     }
@@ -82,6 +86,7 @@ async fn any_executor_decides_what_is_found() {
         let proposal = Proposal {
             action: action.to_owned(),
             confidence,
+            weighed: confidence,
             evidence: vec![],
         };
         Says(Decision {

@@ -318,11 +318,12 @@ mod tests {
         let told = |namespace: &str, content: &str| (namespace.to_owned(), content.to_owned());
         let both = ask(&["b", "nothing-here", "a"]);
         assert_eq!(both, ask(&["a", "b"]));
+        // Each namespace says for itself how rare a word is, and in b something else is said as well.
         assert_eq!(
             both[..2],
             [
-                told("a", "login page is down"),
-                told("b", "login page is down again")
+                told("b", "login page is down again"),
+                told("a", "login page is down")
             ]
         );
         assert_eq!(both[2], told("b", "expired certificate"));

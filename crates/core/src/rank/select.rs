@@ -14,10 +14,8 @@ use crate::name::Name;
 /// Places of one source for what is near each other.
 pub const PLACES: usize = 2;
 
-/// Cosine from which on two memories of one source are near each other.
-///
-/// Measured, see `ARCHITECTURE.md`: turns of one speaker in long dialogues, and lessons of one agent in the
-/// sample corpus, are hardly ever as near as this, and variants of one claim are.
+/// Cosine from which on two memories of one source are near each other: the same claim with a word or two
+/// exchanged. A claim in quite other words is another one to it, and takes places of its own.
 pub const NEAR_FROM: f32 = 0.88;
 
 /// What is looked at of a ranked memory.

@@ -325,9 +325,12 @@ fn first_aged(rows: &impl Read, from: TimeMs) -> Result<Option<(TimeMs, u64)>, R
     let from = HistoryRow::aged_from(from, 0);
     let until = HistoryRow::aged_from(TimeMs(i64::MAX), u64::MAX);
     let first = rows.scan(&from, &until, 1)?.into_iter().next();
-    Ok(first.and_then(|(row, _)| match row {
-        RowKey::History(HistoryRow::Aged { at, position, .. }) => Some((at, position)),
-        _ => None,
+    Ok(first.and_then(|(row, _)| {
+        if let RowKey::History(HistoryRow::Aged { at, position, .. }) = row {
+            Some((at, position))
+        } else {
+            None
+        }
     }))
 }
 

@@ -23,6 +23,11 @@ impl Deciding {
             executor,
         ))
     }
+
+    /// How sure a decision has to be, if it was said.
+    pub(super) fn sure(&self) -> Option<f32> {
+        self.executor.sure
+    }
 }
 
 /// On whose behalf an agent works: its own if nobody was named.

@@ -32,9 +32,9 @@ pub(super) struct ExecutorArgs {
     #[arg(long, value_name = "WHO")]
     executor: Option<Who>,
     /// Say that it is not known where nothing is likelier than this to be right, 0 to 1 [default: 0.25, or
-    /// 0.5 for a model]
+    /// 0.5 for a model and for findings of a review]
     #[arg(long, value_name = "NUMBER", value_parser = confidence)]
-    sure: Option<f32>,
+    pub(super) sure: Option<f32>,
     /// The model's name, for --executor chat
     #[arg(long, env = "MEMORYGATE_MODEL_NAME", value_name = "NAME")]
     model: Option<String>,
@@ -165,7 +165,7 @@ fn tokens(text: &str) -> Result<usize, String> {
     tokens.ok_or_else(|| format!("expected a number from 0 to {TOKENS_MAX}"))
 }
 
-pub(super) fn confidence(text: &str) -> Result<f32, String> {
+fn confidence(text: &str) -> Result<f32, String> {
     text.parse::<f32>()
         .ok()
         .filter(|number| (0.0..=1.0).contains(number))

@@ -3,21 +3,19 @@
 use std::{
     io::BufRead as _,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
-use memorygate_agents::{
-    CaseBased, MemoryEnabledAgent,
-    review::{
-        self, Comment, Diff, Finding, Format, Learned, Review, Settings, diff::DIFF_BYTES_MAX,
-        render,
-    },
+use memorygate_agents::review::{
+    self, Comment, Diff, Finding, Format, Learned, Review, Settings, diff::DIFF_BYTES_MAX, render,
 };
 use memorygate_client::{Client, LearningContext};
 use serde_json::json;
 
-use super::{deciding, executor::confidence, input};
+use super::{
+    deciding::{Deciding, context, failed},
+    input,
+};
 use crate::{args::Global, failure::Usage, output::Output};
 
 /// Bytes of a file of comments.
@@ -34,6 +32,7 @@ Examples:
   git diff main | mgctl agent review -
   mgctl agent review change.diff --format sarif > review.sarif
   git diff origin/main... | mgctl agent review - --format github
+  mgctl agent review change.diff --executor chat --model llama3.1 --model-endpoint http://127.0.0.1:11434/v1
   mgctl agent review change.diff --comments comments.jsonl
   mgctl agent review change.diff --outcome rejected --finding 4be1c07a";
 
@@ -47,9 +46,6 @@ pub(crate) struct Args {
     /// Form of the findings [default: text, or json with --output json]
     #[arg(long, value_name = "FORM")]
     format: Option<FormatName>,
-    /// Report only what is at least this sure, 0 to 1
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = confidence)]
-    sure: f32,
     /// Learn these comments on the diff, JSON Lines; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with = "outcome")]
     comments: Option<PathBuf>,
@@ -64,6 +60,8 @@ pub(crate) struct Args {
         value_delimiter = ','
     )]
     finding: Vec<String>,
+    #[command(flatten)]
+    deciding: Deciding,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -90,15 +88,18 @@ pub(super) async fn run(args: Args, global: &Global, output: &Output) -> anyhow:
     let bytes = input::document(&args.diff, DIFF_BYTES_MAX)?;
     let diff = Diff::parse(&bytes).with_context(|| format!("read {shown}"))?;
     let client = global.client()?;
-    let context = deciding::context(global, "reviewer");
+    let context = context(global, "reviewer");
     if let Some(path) = &args.comments {
         return learn(&client, &context, &diff, path, output).await;
     }
-    let settings = Settings { sure: args.sure };
-    let executor = CaseBased::default().abstaining_below(args.sure);
-    let agent = MemoryEnabledAgent::new(Arc::new(client.clone()), Arc::new(executor));
+    // What is less sure is not reported.
+    let settings = args
+        .deciding
+        .sure()
+        .map_or_else(Settings::default, |sure| Settings { sure });
+    let agent = args.deciding.agent(global)?;
     let review = review::review(&agent, &context, &diff, &settings).await;
-    let review = review.map_err(deciding::failed)?;
+    let review = review.map_err(failed)?;
     if let Some(came) = args.outcome {
         return conclude(&client, &context, &review, &args.finding, came, output).await;
     }

@@ -247,7 +247,7 @@ async fn a_second_deployment_is_advised_by_the_outcome_of_the_first() {
     let mgctl = Mgctl::start().await;
     let before = mgctl.ok(&OPTIMISE_CHECKOUT).await;
     assert!(
-        before.starts_with("Deployment checkout in shop\n- "),
+        before.starts_with("Deployment checkout in shop\n  - "),
         "{before}"
     );
     assert!(before.contains("\nnot known well enough: "), "{before}");

@@ -12,6 +12,14 @@ const EVENTS: &str = "../../examples/agents/troubleshoot/search-events.json";
 const CHECKOUT_DOWN: &str = "../../examples/agents/incident/checkout-down.json";
 const PAYMENTS_DOWN: &str = "../../examples/agents/incident/payments-down.json";
 
+const CHECKOUT: &str = "../../examples/agents/optimise/checkout.yaml";
+const CHECKOUT_TOP: &str = "../../examples/agents/optimise/checkout-top.txt";
+const SEARCH: &str = "../../examples/agents/optimise/search.yaml";
+const SEARCH_MEMORY: &str = "../../examples/agents/optimise/search-memory.json";
+const FIRST: &str = "../../examples/agents/review/first.diff";
+const SECOND: &str = "../../examples/agents/review/second.diff";
+const COMMENTS: &str = "../../examples/agents/review/comments.jsonl";
+
 const KEY: &str = "sk-very-secret";
 
 fn with_model<'a>(args: &[&'a str], endpoint: &'a str) -> Vec<&'a str> {
@@ -122,6 +130,69 @@ async fn a_second_incident_is_planned_by_a_model_that_was_shown_how_the_first_on
         .unwrap();
     let text = step["cases"][0]["text"].as_str().unwrap();
     assert!(text.contains("errors gone"), "{text}");
+}
+
+#[tokio::test]
+async fn a_second_deployment_is_advised_by_a_model_that_was_shown_the_first() {
+    let mgctl = Mgctl::start().await;
+    let (model, endpoint) = Model::start_with([], believes_what_worked).await;
+    let learn = [
+        "agent",
+        "optimise",
+        CHECKOUT,
+        "--metrics",
+        CHECKOUT_TOP,
+        "--outcome",
+        "success",
+        "--action",
+        "raise-memory-limit",
+        "--observed",
+        "no restart in a week",
+    ];
+    mgctl.ok(&learn).await;
+    let search = ["optimise", SEARCH, "--metrics", SEARCH_MEMORY];
+    let advice = mgctl.json(&with_model(&search, &endpoint)).await;
+    let question = model.asked().pop().unwrap();
+    let question = question.message("user");
+    assert!(question.contains("no restart in a week"), "{question}");
+    let first = &advice["workloads"][0]["proposals"][0];
+    assert_eq!(
+        (&first["action"], &first["cases"][0]["worked"]),
+        (&json!("raise-memory-limit"), &json!(true)),
+        "{advice}"
+    );
+}
+
+#[tokio::test]
+async fn a_second_change_is_reviewed_by_a_model_that_was_shown_what_reviewers_said() {
+    let mgctl = Mgctl::start().await;
+    let (model, endpoint) = Model::start_with([], believes_what_worked).await;
+    mgctl
+        .ok(&["agent", "review", FIRST, "--comments", COMMENTS])
+        .await;
+    let review = ["agent", "review", SECOND];
+    let found = mgctl.json(&review).await;
+    let fingerprint = found["findings"][0]["fingerprint"].as_str().unwrap();
+    let accepted = ["--outcome", "accepted", "--finding", fingerprint];
+    mgctl.ok(&[&review[..], &accepted].concat()).await;
+
+    let reviewed = mgctl
+        .json(&with_model(&["review", SECOND], &endpoint))
+        .await;
+    let asked = model.asked();
+    let shown = |said: &str| {
+        asked
+            .iter()
+            .any(|asked| asked.message("user").contains(said))
+    };
+    assert!(shown("never format it into SQL"), "{asked:?}");
+    let finding = &reviewed["findings"][0];
+    assert_eq!(
+        (&finding["path"], &finding["rule"]),
+        (&json!("shop/invoices.py"), &json!("sql-injection")),
+        "{reviewed}"
+    );
+    assert_eq!(finding["past"][0]["was_right"], true, "{finding}");
 }
 
 /// With a key in a file and, if said, in the environment.

@@ -403,9 +403,13 @@ async fn a_memory_is_shared_under_a_new_key_that_the_old_one_leads_to() {
     assert_eq!(memory["shared_by"][0]["agent"], "ada");
     let text = mgctl.ok(&["get", key, "--team", "sre"]).await;
     assert!(text.contains("shared      by ada, "), "{text}");
+    // Who is not of the team is not told where it went.
     let old = mgctl.json(&["get", own, "--agent", "ada"]).await;
+    assert_eq!(old["archived"]["reason"], "withheld");
+    let as_member = [own, "--agent", "ada", "--team", "sre"];
+    let old = mgctl.json(&[&["get"], &as_member[..]].concat()).await;
     assert_eq!(old["archived"]["reason"], "shared");
-    let history = mgctl.ok(&["history", own, "--agent", "ada"]).await;
+    let history = mgctl.ok(&[&["history"], &as_member[..]].concat()).await;
     assert!(history.contains("shared as "), "{history}");
     let ran = mgctl.run(&["restore", own, "--agent", "ada"]).await;
     let (_, message) = ran.failed();

@@ -649,7 +649,7 @@ async fn a_recall_that_asks_for_nothing_or_for_what_is_unknown() {
         "link_hops",
     )
     .await;
-    for stage in [0, 11, -1] {
+    for stage in [0, 13, -1] {
         let without = vec![v1::Stage::Late as i32, stage];
         recall_refused(
             &mut server,

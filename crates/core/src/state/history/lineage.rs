@@ -182,9 +182,10 @@ impl Page<'_> {
             by,
             before,
         } = event;
-        let session = match &what {
-            What::LearnedAgain { session, .. } => session.clone(),
-            _ => None,
+        let session = if let What::LearnedAgain { session, .. } = &what {
+            session.clone()
+        } else {
+            None
         };
         let differences = differences(&before, after);
         self.offer(Told {
@@ -282,14 +283,14 @@ fn differences(before: &Memory, after: &Memory) -> Vec<Difference> {
         if before != after {
             compare(
                 &format!("metadata.{name}"),
-                before.map(start),
-                after.map(start),
+                before.map(|text| start(text)),
+                after.map(|text| start(text)),
             );
         }
     }
     found
 }
 
-fn start(text: &String) -> String {
+fn start(text: &str) -> String {
     text.chars().take(VALUE_CHARS).collect()
 }
