@@ -407,9 +407,9 @@ async fn a_memory_is_shared_under_a_new_key_that_the_old_one_leads_to() {
     let old = mgctl.json(&["get", own, "--agent", "ada"]).await;
     assert_eq!(old["archived"]["reason"], "withheld");
     let as_member = [own, "--agent", "ada", "--team", "sre"];
-    let old = mgctl.json(&[&["get"], &as_member[..]].concat()).await;
+    let old = mgctl.json(&[&["get"][..], &as_member].concat()).await;
     assert_eq!(old["archived"]["reason"], "shared");
-    let history = mgctl.ok(&[&["history"], &as_member[..]].concat()).await;
+    let history = mgctl.ok(&[&["history"][..], &as_member].concat()).await;
     assert!(history.contains("shared as "), "{history}");
     let ran = mgctl.run(&["restore", own, "--agent", "ada"]).await;
     let (_, message) = ran.failed();
