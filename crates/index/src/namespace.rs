@@ -468,8 +468,9 @@ mod tests {
             })
             .unwrap();
         assert!(!vector.is_empty() && vector.iter().all(|c| c.lexical == 0.0));
-        // Of a moment only those that were there; all of the samples were created by one entry at one time.
-        let created = live.values().next().expect("some are live").0.created;
+        // Of a moment only those that were there; each of the samples has an entry of its own, all one time.
+        let created = live.values().map(|(memory, _)| memory.created);
+        let created = created.min().expect("some are live");
         for (as_of, are_there) in [
             (Moment::Position(created.index), true),
             (Moment::Position(created.index - 1), false),
