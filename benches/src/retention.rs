@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=90))]
     days: u32,
     /// Questions about the incidents that were first met on a day.
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     questions: usize,
     /// Write what was missed to this file: one JSON object a line for each question whose incident is
     /// not among the first five, with what came instead and the parts of its scores.

@@ -124,7 +124,7 @@ impl Lexical {
         let table: Vec<f64> = (0..NORM_TABLE_WORDS).map(norm).collect();
         for (id, times) in self.query_terms(query) {
             let postings = &self.terms[id as usize].postings;
-            let idf = inverse_document_frequency(self.live, postings.len());
+            let idf = inverse_document_frequency(f64::from(self.live), f64::from(postings.len()));
             for posting in postings.blocks().flatten() {
                 let words = self.lengths[posting.slot as usize];
                 let norm = table
