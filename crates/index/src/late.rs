@@ -1,13 +1,14 @@
 //! Late interaction: how well a memory's word pieces answer each of a query's word pieces.
 //!
 //! For every piece of the query the best dot product with any state of a window, weighted by the
-//! piece's inverse document frequency, divided by the weights' sum (MaxSim, ColBERT); less a
-//! penalty for the window's length, as the more pieces there are, the likelier one fits by chance.
-//! A memory is as good as its best window.
+//! piece's inverse document frequency and by what other pieces leave of it, divided by the weights' sum
+//! (MaxSim, ColBERT); less a penalty for the window's length, as the more pieces there are, the likelier
+//! one fits by chance. A memory is as good as its best window.
 //!
 //! ```text
 //! query state [384 × f32] ── quantised once ──▶ [384 × i8] × scale ─┐
-//! window states [n × 384 sign bits], where they lie in the record ──┴─▶ integers ──▶ max ──▶ Σ weight
+//! window states [n × 384 sign bits], where they lie in the record ──┴─▶ integers ─▶ max: a fit a candidate
+//! fits of all candidates ──▶ redundancy: what is left of each weight ──▶ Σ weight × fit: a score a candidate
 //! ```
 //!
 //! A state is unit length and only its signs are kept: it stands for `±1/√384` in each dimension.
@@ -15,11 +16,13 @@
 //! it has; after that a fixed sequence of `f64` operations.
 
 mod kernel;
+mod redundancy;
 
 use memorygate_core::embedding::{DIMENSION, Embedding, ModelId, STATE_BYTES};
 
+use self::kernel::Quantised;
+pub use self::redundancy::Redundancy;
 use crate::{dot::Vector, logarithm::ln};
-use kernel::Quantised;
 
 /// The sign bits of one token state.
 pub type State = [u8; STATE_BYTES];
@@ -38,7 +41,6 @@ pub struct Query {
     pieces: Vec<Quantised>,
     /// For each piece what one unit of its integer dot product is worth, and its weight.
     terms: Vec<Term>,
-    weight_sum: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +56,6 @@ impl Query {
             model,
             pieces: Vec::new(),
             terms: Vec::new(),
-            weight_sum: 0.0,
         }
     }
 
@@ -102,7 +103,6 @@ impl Query {
             unit: step * STATE_UNIT,
             weight,
         });
-        self.weight_sum += weight;
     }
 
     pub fn len(&self) -> usize {
@@ -113,44 +113,78 @@ impl Query {
         self.pieces.is_empty()
     }
 
-    /// The score of a memory by its stored embedding; see [`Query::score`]. `None` too where
+    /// How a memory answers the query, by its stored embedding; see [`Query::fit`]. `None` too where
     /// another model made the embedding.
-    pub fn score_embedding(&self, memory: &Embedding, length_penalty: f64) -> Option<f64> {
+    pub fn fit_embedding(&self, memory: &Embedding) -> Option<Fit> {
         if memory.model != self.model {
             return None;
         }
         let windows = memory.windows.iter().map(|w| {
             states(&w.states.signs).expect("apply stores only embeddings with whole states")
         });
-        self.score(windows, length_penalty)
+        self.fit(windows)
     }
 
-    /// The score of a memory: that of its best window. `None` where there is nothing to compare:
-    /// no window holds a state, or the query has no piece.
-    pub fn score<'a>(
-        &self,
-        windows: impl IntoIterator<Item = &'a [State]>,
-        length_penalty: f64,
-    ) -> Option<f64> {
+    /// How a memory with these windows answers each piece. `None` where there is nothing to compare: no
+    /// window holds a state, or the query has no piece.
+    pub fn fit<'a>(&self, windows: impl IntoIterator<Item = &'a [State]>) -> Option<Fit> {
+        let mut fit = Fit::default();
         if self.is_empty() {
             return None;
         }
-        let mut best = Vec::with_capacity(self.len());
-        windows
-            .into_iter()
-            .filter(|states| !states.is_empty())
-            .map(|states| self.window(states, length_penalty, &mut best))
-            .max_by(f64::total_cmp)
+        for states in windows.into_iter().filter(|states| !states.is_empty()) {
+            let mut best = Vec::with_capacity(self.len());
+            kernel::best(&self.pieces, states, &mut best);
+            if fit.best.is_empty() {
+                fit.best.clone_from(&best);
+            }
+            for (of_all, own) in fit.best.iter_mut().zip(&best) {
+                *of_all = (*of_all).max(*own);
+            }
+            fit.windows.push(Window {
+                states: states.len(),
+                best,
+            });
+        }
+        (!fit.windows.is_empty()).then_some(fit)
     }
 
-    fn window(&self, states: &[State], length_penalty: f64, best: &mut Vec<i32>) -> f64 {
-        kernel::best(&self.pieces, states, best);
-        let mut sum = 0.0;
-        for (term, best) in self.terms.iter().zip(best) {
-            sum += term.weight * (term.unit * f64::from(*best));
-        }
-        sum / self.weight_sum - length_penalty * ln(1.0 + states.len() as f64)
+    /// The score of a memory: that of its best window. `fit` and `redundancy` are of this query.
+    pub fn score(&self, fit: &Fit, redundancy: &Redundancy, length_penalty: f64) -> f64 {
+        let scores = fit
+            .windows
+            .iter()
+            .map(|window| self.window(window, redundancy, length_penalty));
+        scores
+            .max_by(f64::total_cmp)
+            .expect("a fit has at least one window")
     }
+
+    fn window(&self, window: &Window, redundancy: &Redundancy, length_penalty: f64) -> f64 {
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for ((term, best), left) in self.terms.iter().zip(&window.best).zip(redundancy.left()) {
+            let weight = term.weight * left;
+            sum += weight * (term.unit * f64::from(*best));
+            weights += weight;
+        }
+        sum / weights - length_penalty * ln(1.0 + window.states as f64)
+    }
+}
+
+/// How well one memory answers each piece of a query: largest dot products, in the steps of the pieces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// By piece: with any state of any window.
+    best: Vec<i32>,
+    /// Those that hold a state; at least one.
+    windows: Vec<Window>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    states: usize,
+    /// By piece: with any state of this window.
+    best: Vec<i32>,
 }
 
 /// `1/√384`: the size of a unit-length state in each of its dimensions. Written out, for a square
@@ -169,6 +203,16 @@ mod tests {
             .unwrap()
             .try_into()
             .unwrap()
+    }
+
+    /// The score of a memory that is the only candidate, so that each piece has its whole weight.
+    fn score<'a>(
+        query: &Query,
+        windows: impl IntoIterator<Item = &'a [State]>,
+        length_penalty: f64,
+    ) -> Option<f64> {
+        let fit = query.fit(windows)?;
+        Some(query.score(&fit, &Redundancy::of([&fit]), length_penalty))
     }
 
     fn signs(state: &Vector) -> State {
@@ -211,13 +255,13 @@ mod tests {
     #[test]
     fn nothing_to_compare_has_no_score() {
         let mut query = Query::new(samples::MODEL);
-        assert_eq!(query.score([[[0xff; STATE_BYTES]].as_slice()], 0.0), None);
+        assert_eq!(score(&query, [[[0xff; STATE_BYTES]].as_slice()], 0.0), None);
         query.add(&[0.0; DIMENSION], 1.0);
         assert!(query.is_empty(), "a state without direction says nothing");
         query.add_signs(&[0xff; STATE_BYTES], 1.0);
         assert_eq!(query.len(), 1);
-        assert_eq!(query.score([], 0.0), None);
-        assert_eq!(query.score([[].as_slice()], 0.0), None);
+        assert_eq!(score(&query, [], 0.0), None);
+        assert_eq!(score(&query, [[].as_slice()], 0.0), None);
     }
 
     #[test]
@@ -225,29 +269,29 @@ mod tests {
         let mut query = Query::new(samples::MODEL);
         query.add_signs(&[0b0101_0011; STATE_BYTES], 2.0);
         let (same, opposite) = ([[0b0101_0011; STATE_BYTES]], [[0b1010_1100; STATE_BYTES]]);
-        assert!((query.score([same.as_slice()], 0.0).unwrap() - 1.0).abs() < 1e-12);
-        assert!((query.score([opposite.as_slice()], 0.0).unwrap() + 1.0).abs() < 1e-12);
-        let best = query.score([opposite.as_slice(), same.as_slice()], 0.0);
+        assert!((score(&query, [same.as_slice()], 0.0).unwrap() - 1.0).abs() < 1e-12);
+        assert!((score(&query, [opposite.as_slice()], 0.0).unwrap() + 1.0).abs() < 1e-12);
+        let best = score(&query, [opposite.as_slice(), same.as_slice()], 0.0);
         assert_eq!(
             best,
-            query.score([same.as_slice()], 0.0),
+            score(&query, [same.as_slice()], 0.0),
             "the best window counts"
         );
-        let penalised = query.score([same.as_slice()], 0.5).unwrap();
+        let penalised = score(&query, [same.as_slice()], 0.5).unwrap();
         assert!((penalised - (1.0 - 0.5 * 2_f64.ln())).abs() < 1e-12);
     }
 
     #[test]
     fn states_of_another_model_are_not_compared() {
         let embedding = samples::embedding(3);
-        let score = |model| {
+        let fit = |model| {
             let mut query = Query::new(model);
             query.add_signs(&[0x55; STATE_BYTES], 1.0);
-            query.score_embedding(&embedding, 0.0)
+            query.fit_embedding(&embedding)
         };
-        assert!(score(samples::MODEL).is_some());
-        assert_eq!(score(ModelId(99)), None);
-        assert_eq!(score(ModelId::GIVEN), None);
+        assert!(fit(samples::MODEL).is_some());
+        assert_eq!(fit(ModelId(99)), None);
+        assert_eq!(fit(ModelId::GIVEN), None);
     }
 
     #[test]
@@ -269,7 +313,7 @@ mod tests {
                 ready.add(state, *weight);
             }
             let states: Vec<State> = memory.iter().map(signs).collect();
-            let actual = ready.score([states.as_slice()], penalty).unwrap();
+            let actual = score(&ready, [states.as_slice()], penalty).unwrap();
             let expected = plain(&query, &memory, penalty);
             // A step is largest/127; rounding errs by at most half of one in each dimension, and
             // 384 independent errors come to far less than their sum.

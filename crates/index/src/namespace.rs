@@ -287,7 +287,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{dot::dot, samples, sessions::Shares};
+    use crate::{
+        dot::dot,
+        late::{Fit, Redundancy},
+        samples,
+        sessions::Shares,
+    };
 
     type Live = BTreeMap<Key, (Memory, Embedding)>;
 
@@ -523,7 +528,8 @@ mod tests {
         let rarest = index.expansion_query(samples::MODEL, states(), 2).unwrap();
         assert_eq!(rarest.len(), 2);
         // 2 occurs once, with all signs set; 4 once, with none; 1 and 3 are in more memories.
-        let ones = rarest.score_embedding(&a, 0.0).unwrap();
+        let fit = rarest.fit_embedding(&a).unwrap();
+        let ones = rarest.score(&fit, &Redundancy::of([&fit]), 0.0);
         assert!(ones.abs() < 1e-12, "{ones}");
         let all = index.expansion_query(samples::MODEL, states(), 9).unwrap();
         assert_eq!(all.len(), 4);
@@ -607,8 +613,11 @@ mod tests {
                 prop_assert_eq!(scores, by_definition(&live, &asked));
                 let late = |index: &NamespaceIndex| -> Vec<Option<u64>> {
                     let query = index.late_query(&asked.embedding);
-                    let score = |e: &Embedding| query.score_embedding(e, 0.02).map(f64::to_bits);
-                    live.values().map(|(_, e)| score(e)).collect()
+                    let fits = live.values().map(|(_, e)| query.fit_embedding(e));
+                    let fits: Vec<Option<Fit>> = fits.collect();
+                    let redundancy = Redundancy::of(fits.iter().flatten());
+                    let score = |fit: &Fit| query.score(fit, &redundancy, 0.02).to_bits();
+                    fits.iter().map(|fit| fit.as_ref().map(score)).collect()
                 };
                 prop_assert_eq!(late(&lived), late(&fresh));
             }

@@ -19,6 +19,7 @@ pub(crate) use self::state::State;
 use crate::{
     dot::Vector,
     index::{Index, Record},
+    late::Redundancy,
     namespace::Query,
     sessions::Shares,
 };
@@ -211,10 +212,9 @@ pub(crate) fn answers(index: &Index) -> Vec<String> {
                 answers.push(format!("{} {} {} {session:?}", a.key, a.dense, a.lexical));
             }
             let late = namespace.late_query(&embedding);
-            answers.push(format!(
-                "{:?}",
-                late.score_embedding(&self::embedding(seed), 0.02)
-            ));
+            let fit = late.fit_embedding(&self::embedding(seed));
+            let score = fit.map(|fit| late.score(&fit, &Redundancy::of([&fit]), 0.02));
+            answers.push(format!("{score:?}"));
         }
     }
     answers

@@ -18,7 +18,7 @@ use memorygate_core::{
     trust::Trust,
 };
 use memorygate_index::{
-    late,
+    late::{self, Fit, Redundancy},
     namespace::{self, NamespaceIndex},
     sessions::Shares,
 };
@@ -76,7 +76,6 @@ pub(super) fn run(
     lap.end(stage::READ);
     let late = match embedding {
         Some(embedding) if query.stages.has(Stage::Late) => {
-            // How rare a piece is, each namespace says for itself.
             let late = |index: &Option<&NamespaceIndex>| index.map(|i| i.late_query(embedding));
             let late: Vec<_> = indexes.iter().map(late).collect();
             late_scores(&late, embedding.model, query, &rows)?
@@ -309,7 +308,7 @@ fn late_scores(
     rows: &[Row],
 ) -> Result<Vec<Option<f32>>, ReadError> {
     let penalty = f64::from(query.ranking.length_penalty);
-    let score = |row: &Row| {
+    let fit = |row: &Row| {
         let corrupt = |error: minicbor::decode::Error| {
             stored::corrupt(embedding_row(query, row.key, row.place), &error)
         };
@@ -320,9 +319,25 @@ fn late_scores(
             return Ok(None);
         }
         let windows = stored::windows(&row.embedding).map_err(corrupt)?;
-        Ok(late.score(windows, penalty).map(|s| s as f32))
+        Ok(late.fit(windows))
     };
-    rows.iter().map(score).collect()
+    let fits: Vec<Option<Fit>> = rows.iter().map(fit).collect::<Result<_, _>>()?;
+    // What is rare and what goes together, each namespace says for itself.
+    let of_namespace = |place: usize| {
+        let own = rows
+            .iter()
+            .zip(&fits)
+            .filter(move |(row, _)| row.place == place);
+        own.filter_map(|(_, fit)| fit.as_ref())
+    };
+    let redundancy: Vec<Redundancy> = (0..late.len())
+        .map(|place| Redundancy::of(of_namespace(place)))
+        .collect();
+    let score = |(row, fit): (&Row, &Option<Fit>)| {
+        let (late, fit) = (late[row.place].as_ref()?, fit.as_ref()?);
+        Some(late.score(fit, &redundancy[row.place], penalty) as f32)
+    };
+    Ok(rows.iter().zip(&fits).map(score).collect())
 }
 
 /// Late interaction of all rows with the rarest word pieces of the best ones: the best of all namespaces,
