@@ -19,7 +19,7 @@ mod quantity;
 mod workload;
 mod yaml;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use memorygate_client::{LearningContext, domain};
 use serde_json::{Value, json};
@@ -114,7 +114,8 @@ pub struct Patch {
     pub file: String,
     /// Where it begins, from 1.
     pub line: Option<usize>,
-    /// A unified diff of the manifest as given; why there is none, if its text cannot be changed.
+    /// A unified diff of the manifest as given, for `git apply` in the folder that the file was named from, or
+    /// in the file's own if it stands elsewhere; why there is none, if its text cannot be changed.
     pub diff: Result<String, String>,
     /// The same for the cluster: `kubectl patch`, or `kubectl apply` of a new object.
     pub command: String,
@@ -123,7 +124,8 @@ pub struct Patch {
 }
 
 impl Manifests {
-    /// Adds a file of one or more documents; `name` is for diffs.
+    /// Adds a file of one or more documents. `name` is the way to it from the folder in which diffs are applied;
+    /// if that leads out of there, a diff has the file's own name.
     pub fn read(&mut self, name: &str, bytes: &[u8]) -> Result<(), Unreadable> {
         let wrong = |line: usize, what: String| Unreadable { line, what };
         if self.files.len() == FILES_MAX {
@@ -189,6 +191,7 @@ impl Manifests {
     /// One diff with these changes, which may touch several files. They are of advice on these manifests.
     pub fn patch(&self, proposals: &[&Proposed]) -> Result<String, String> {
         let mut diffs = String::new();
+        let mut changed: BTreeMap<String, &File> = BTreeMap::new();
         for (at, file) in self.files.iter().enumerate() {
             let changes: Vec<&Change> = proposals
                 .iter()
@@ -197,8 +200,15 @@ impl Manifests {
                 .map(|(_, change)| change)
                 .collect();
             if !changes.is_empty() {
+                let name = change::name_in_diff(&file.name);
                 let after = change::applied(&file.text, &changes)?;
-                diffs.push_str(&change::diff(&file.name, &file.text, &after));
+                diffs.push_str(&change::diff(&name, &file.text, &after));
+                if let Some(other) = changed.insert(name.clone(), file) {
+                    return Err(format!(
+                        "{} and {} would both be {name} in it: run this in a folder that holds both",
+                        other.name, file.name
+                    ));
+                }
             }
         }
         Ok(diffs)
@@ -340,7 +350,8 @@ fn effect(cases: &[Cited], candidate: Option<&Candidate>) -> String {
 fn patch(manifests: &Manifests, workload: &Workload, change: &Change) -> Patch {
     let file = &manifests.files[workload.file];
     let after = change::applied(&file.text, &[change]);
-    let diff = after.map(|after| change::diff(&file.name, &file.text, &after));
+    let name = change::name_in_diff(&file.name);
+    let diff = after.map(|after| change::diff(&name, &file.text, &after));
     let (line, command, body) = match change {
         Change::Append(object) => (
             Some(file.text.lines().count() + 1),

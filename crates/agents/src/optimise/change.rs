@@ -1,6 +1,8 @@
 //! A change of a manifest: at the line of the value, so that comments and layout stay, and proven by reading
 //! what came out: exactly what was meant has changed, or there is no edit. The same as `kubectl patch`.
 
+use std::path::{Component, Path};
+
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
@@ -64,14 +66,56 @@ pub(super) fn applied(text: &str, changes: &[&Change]) -> Result<String, String>
     Ok(text)
 }
 
-/// A unified diff that `git apply` and `patch -p1` take.
+/// A unified diff that `git apply` and `patch -p1` take, of a file as [`name_in_diff`] names it.
 pub(super) fn diff(name: &str, before: &str, after: &str) -> String {
-    let name = name.trim_start_matches("./").trim_start_matches('/');
-    let diff = TextDiff::from_lines(before, after);
+    // Git knows no other end of a line.
+    let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<_>>();
+    let diff = TextDiff::configure()
+        .newline_terminated(true)
+        .diff_slices(&lines(before), &lines(after));
     diff.unified_diff()
         .context_radius(CONTEXT_LINES)
-        .header(&format!("a/{name}"), &format!("b/{name}"))
+        .header(&path_in_diff('a', name), &path_in_diff('b', name))
         .to_string()
+}
+
+/// What a diff calls a file: the way to it from the folder in which the diff is applied. Git takes none that
+/// leads out of there, so a file that stands elsewhere has its name alone.
+pub(super) fn name_in_diff(file: &str) -> String {
+    let path = Path::new(file);
+    let is_below = path
+        .components()
+        .all(|part| matches!(part, Component::CurDir | Component::Normal(_)));
+    let mut names: Vec<&str> = Vec::new();
+    for part in path.components() {
+        if let Component::Normal(name) = part {
+            names.extend(name.to_str());
+        }
+    }
+    if !is_below {
+        names.drain(..names.len().saturating_sub(1));
+    }
+    names.join("/")
+}
+
+/// As git writes a path: with a tab behind one that has blanks, and in quotes where a character could be taken
+/// for something else.
+fn path_in_diff(side: char, name: &str) -> String {
+    let is_plain = |c: char| !c.is_control() && c != '"' && c != '\\';
+    if name.chars().all(is_plain) {
+        let tab = if name.contains(' ') { "\t" } else { "" };
+        return format!("{side}/{name}{tab}");
+    }
+    let mut quoted = format!("\"{side}/");
+    for c in name.chars() {
+        if is_plain(c) {
+            quoted.push(c);
+        } else {
+            let bytes = c.to_string().into_bytes();
+            quoted.extend(bytes.iter().map(|byte| format!("\\{byte:03o}")));
+        }
+    }
+    quoted + "\""
 }
 
 /// As a strategic merge patch: lists are merged by the names of their items.
@@ -297,7 +341,8 @@ fn inserted(
                 return None;
             };
             if *is_flow {
-                let open = (text[place.range.clone()] == *"{}").then_some(place.range.start + 1)?;
+                let is_empty = without_blanks(&text[place.range.clone()]) == "{}";
+                let open = is_empty.then_some(place.range.start + 1)?;
                 let entry = format!("{}: {}", scalar(&json!(name))?, flow(value)?);
                 return Some(format!("{}{entry}{}", &text[..open], &text[open..]));
             }
@@ -311,7 +356,7 @@ fn inserted(
                 place.range.end.max(colon)
             };
             let stood = text[colon..rest].trim_end();
-            if !matches!(stood.trim_start(), "" | "{}" | "null" | "~") {
+            if !matches!(&*without_blanks(stood), "" | "{}" | "null" | "~") {
                 return None;
             }
             // What is behind it, such as a comment, stays as far from it.
@@ -344,6 +389,10 @@ fn removed(text: &str, document: &Document, path: &[Key]) -> Option<String> {
     }
     let end = after_line(text, document.end_of(*value).max(key.range.end));
     Some(format!("{}{}", &text[..start], &text[end..]))
+}
+
+fn without_blanks(text: &str) -> String {
+    text.split_whitespace().collect()
 }
 
 /// Puts whole lines behind the one that this place is in.

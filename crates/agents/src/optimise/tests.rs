@@ -1,6 +1,12 @@
 //! From manifests and what was measured to changes of them, and from one case to the next.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
 use memorygate_client::InMemoryStore;
 use proptest::prelude::*;
@@ -41,11 +47,12 @@ impl Given {
     }
 
     fn text(text: &str) -> Self {
+        Self::named("deploy.yaml", text)
+    }
+
+    fn named(name: &str, text: &str) -> Self {
         let mut given = Self::default();
-        given
-            .manifests
-            .read("deploy.yaml", text.as_bytes())
-            .unwrap();
+        given.manifests.read(name, text.as_bytes()).unwrap();
         given
     }
 
@@ -291,6 +298,165 @@ async fn an_empty_field_gets_a_block_of_its_own() {
             "line ends stay as they are: {diff:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_comment_behind_an_empty_field_stays_in_its_line() {
+    let top = "POD NAME CPU(cores) MEMORY(bytes)\nweb-abc-12345 web 20m 90Mi\n";
+    for empty in [
+        "{} # sized later",
+        "{ }  # sized later",
+        "null # sized later",
+    ] {
+        let text = manifest(&format!("        resources: {empty}\n        image: web\n"));
+        let advice = Given::text(&text).measured(top, None);
+        let advice = advice.advice(&agent()).await;
+        let blanks = if empty.contains("  ") { "  " } else { " " };
+        assert_eq!(
+            changed(&advice, "set-requests"),
+            format!(
+                "-        resources: {empty}\n+        resources:{blanks}# sized later\n\
+                 +          requests:\n+            memory: 96Mi\n+            cpu: 20m"
+            )
+        );
+    }
+    // In brackets, an entry is added before the comment.
+    let text = manifest("        resources: {requests: {memory: 64Mi}} # sized later\n");
+    let advice = Given::text(&text).measured(top, None);
+    let advice = advice.advice(&agent()).await;
+    assert_eq!(
+        changed(&advice, "set-requests"),
+        "-        resources: {requests: {memory: 64Mi}} # sized later\n\
+         +        resources: {requests: {memory: 96Mi, cpu: 20m}} # sized later"
+    );
+}
+
+/// Runs `git apply` in a folder that is in no repository.
+fn git_apply(folder: &Path, diff: &str, more: &[&str]) {
+    let mut git = Command::new("git")
+        .arg("apply")
+        .args(more)
+        .arg("-")
+        .current_dir(folder)
+        .env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap())
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    git.stdin
+        .take()
+        .unwrap()
+        .write_all(diff.as_bytes())
+        .unwrap();
+    let done = git.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}\n{diff}");
+}
+
+/// Has git apply a diff to a file as it was, and reads what came out.
+fn applied_by_git(file: &File, diff: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(change::name_in_diff(&file.name));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, &file.text).unwrap();
+    git_apply(folder.path(), diff, &["--check"]);
+    git_apply(folder.path(), diff, &[]);
+    fs::read_to_string(&path).unwrap()
+}
+
+/// Every change alone, and all of them at once; how many there were.
+async fn check_with_git(given: Given) -> usize {
+    let advice = given.advice(&agent()).await;
+    let file = &given.manifests.files[0];
+    let changes: Vec<&Proposed> = advice
+        .proposals
+        .iter()
+        .filter(|proposed| proposed.patch.as_ref().is_some_and(|p| p.diff.is_ok()))
+        .collect();
+    for one in &changes {
+        let diff = one.patch.as_ref().unwrap().diff.as_ref().unwrap();
+        let after = yaml::parse(&applied_by_git(file, diff)).unwrap();
+        match &one.change.as_ref().unwrap().1 {
+            Change::Append(object) => assert_eq!(after.last().unwrap().value, *object),
+            Change::Edit { document, edits } => {
+                for edit in edits {
+                    let now = change::at(&after[*document].value, &edit.path);
+                    assert_eq!(now, edit.value.as_ref(), "{diff}");
+                }
+            }
+        }
+    }
+    let all = given.manifests.patch(&changes).unwrap();
+    let after = applied_by_git(file, &all);
+    let meant: Vec<&Change> = changes
+        .iter()
+        .map(|one| &one.change.as_ref().unwrap().1)
+        .collect();
+    assert_eq!(after, change::applied(&file.text, &meant).unwrap());
+    changes.len()
+}
+
+#[tokio::test]
+async fn git_applies_every_diff_and_what_comes_out_says_what_was_meant() {
+    assert_eq!(check_with_git(checkout()).await, PROPOSALS_SHOWN);
+    assert_eq!(check_with_git(search()).await, 1);
+    let top = "POD NAME CPU(cores) MEMORY(bytes)\nweb-abc-12345 web 20m 90Mi\n";
+    let text = manifest("        resources: {} # sized later\n        image: web");
+    let ends = [text.clone(), format!("{text}\n")];
+    for text in ends
+        .iter()
+        .flat_map(|t| [t.clone(), t.replace('\n', "\r\n")])
+    {
+        let given = Given::text(&text).measured(top, None);
+        assert!(check_with_git(given).await >= 3, "{text:?}");
+    }
+    for name in [
+        "./shop/web deploy.yaml",
+        "shop/../shop/deploy.yaml",
+        "../deploy.yaml",
+        "/srv/shop/web \"blue\".yaml",
+        "grün\tund \\ blau.yaml",
+    ] {
+        let given = Given::named(name, &text).measured(top, None);
+        assert!(check_with_git(given).await >= 3, "{name}");
+    }
+}
+
+#[test]
+fn a_diff_names_a_file_by_the_way_to_it_and_never_leads_out_of_the_folder() {
+    for (file, name) in [
+        ("deploy.yaml", "deploy.yaml"),
+        ("./shop/./deploy.yaml", "shop/deploy.yaml"),
+        ("../deploy.yaml", "deploy.yaml"),
+        ("shop/../deploy.yaml", "deploy.yaml"),
+        ("/srv/shop/deploy.yaml", "deploy.yaml"),
+    ] {
+        assert_eq!(change::name_in_diff(file), name, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn two_files_of_one_name_in_a_diff_are_not_taken_for_one() {
+    let mut given = Given::default();
+    for (name, workload) in [("../a/deploy.yaml", "one"), ("../b/deploy.yaml", "two")] {
+        let text = format!(
+            "kind: Deployment\nmetadata: {{name: {workload}}}\nspec:\n  replicas: 3\n  selector: {{matchLabels: \
+             {{app: x}}}}\n  template: {{spec: {{containers: [{{name: c, ports: [{{containerPort: 80}}]}}]}}}}\n"
+        );
+        given.manifests.read(name, text.as_bytes()).unwrap();
+    }
+    let (history, metrics) = (History::default(), Metrics::default());
+    let (agent, context) = (agent(), context());
+    let advices = optimise(&agent, &given.manifests, &history, &metrics, &context).await;
+    let advices = advices.unwrap();
+    let first = |at: usize| &advices[at].proposals[0];
+    assert!(given.manifests.patch(&[first(0)]).is_ok());
+    assert_eq!(
+        given.manifests.patch(&[first(0), first(1)]).unwrap_err(),
+        "../a/deploy.yaml and ../b/deploy.yaml would both be deploy.yaml in it: run this in a folder that holds both"
+    );
 }
 
 #[tokio::test]

@@ -235,7 +235,10 @@ impl<'a> Reader<'a> {
         let Some(mut open) = self.open.pop() else {
             return Err("an end without a beginning".to_owned());
         };
-        let end = self.bytes(span).end;
+        // What the parser says of a closing bracket reaches on over the blanks and the comment behind it.
+        let Range { start, end } = self.bytes(span);
+        let is_bracket = self.text[start..].starts_with(['}', ']']);
+        let end = if is_bracket { start + 1 } else { end };
         let node = &mut self.document().nodes[open.node];
         if let Content::Mapping { is_flow: true, .. } | Content::Sequence { is_flow: true, .. } =
             node.content

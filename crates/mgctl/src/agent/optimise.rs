@@ -1,6 +1,9 @@
 //! `mgctl agent optimise`: what to change about a deployment, as a patch.
 
-use std::path::PathBuf;
+use std::{
+    env, fs,
+    path::{Component, Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use memorygate_agents::optimise::{
@@ -26,6 +29,9 @@ Files are manifests of Kubernetes, with any number of documents: Deployments, St
 at, autoscalers and disruption budgets beside them. What was measured tells what to change, what came of such changes
 before tells which of them to make. Nothing is changed here: each proposal is a diff of the manifest, and a command.
 
+A diff names a manifest by the way to it from this folder: apply it here. One that stands elsewhere has its own name
+alone: apply it in its folder, with `git -C FOLDER apply`.
+
 Metrics are tables of `kubectl top pods --containers`, or answers of Prometheus to /api/v1/query and query_range. A
 query that calls a function loses the metric's name: say what it measures, one of cpu (cores), memory (bytes),
 throttling, errors (shares, 0 to 1), latency (seconds), restarts.
@@ -35,6 +41,7 @@ Examples:
   mgctl agent optimise deploy.yaml --metrics memory.json --metrics errors=errors.json --history history.txt
   kubectl get rs -o json > rs.json; mgctl agent optimise deploy.yaml --history rs.json
   mgctl agent optimise deploy.yaml --metrics top.txt --patch raise-memory-limit | git apply
+  mgctl agent optimise ../shop/deploy.yaml --metrics top.txt --patch all | git -C ../shop apply
   mgctl agent optimise deploy.yaml --metrics top.txt --outcome success --action raise-memory-limit \\
       --observed \"no restart in a week\"";
 
@@ -143,7 +150,7 @@ impl Measured {
         for path in files {
             let bytes = input::document(path, MANIFEST_BYTES_MAX)?;
             let name = path.display().to_string();
-            let read = manifests.read(if name == "-" { "manifest.yaml" } else { &name }, &bytes);
+            let read = manifests.read(&name_from_here(path), &bytes);
             read.with_context(|| format!("read {name}"))?;
         }
         if manifests.workloads().is_empty() {
@@ -338,6 +345,24 @@ fn record(advice: &Advice) -> AdviceRecord {
         proposals: advice.proposals.iter().map(proposed).collect(),
         related: advice.related.iter().map(CitedRecord::of).collect(),
     }
+}
+
+/// A manifest as its diff names it: the way from this folder, where there is one that does not lead out of it.
+fn name_from_here(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        return "manifest.yaml".to_owned();
+    }
+    let is_below = path
+        .components()
+        .all(|part| matches!(part, Component::CurDir | Component::Normal(_)));
+    let from_here = || {
+        let here = fs::canonicalize(env::current_dir().ok()?).ok()?;
+        let folder = fs::canonicalize(path.parent()?).ok()?;
+        let file = folder.join(path.file_name()?);
+        Some(file.strip_prefix(here).ok()?.to_owned())
+    };
+    let shorter = if is_below { None } else { from_here() };
+    shorter.as_deref().unwrap_or(path).display().to_string()
 }
 
 /// `KIND=FILE`, or a file that says itself what it measures.

@@ -1,8 +1,12 @@
 //! `mgctl agent`: what agents are given, what they say, and what they learn.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use super::run::Mgctl;
+use super::run::{self, Mgctl};
 
 const POD: &str = "../../examples/agents/troubleshoot/checkout-describe.txt";
 const EVENTS: &str = "../../examples/agents/troubleshoot/search-events.json";
@@ -315,6 +319,78 @@ async fn a_second_deployment_is_advised_by_the_outcome_of_the_first() {
         .ok(&with(&OPTIMISE_CHECKOUT, &["--patch", "all"]))
         .await;
     assert!(all.contains("+      maxUnavailable: 0"), "{all}");
+}
+
+#[tokio::test]
+async fn a_diff_of_a_manifest_in_any_folder_applies_where_the_help_says() {
+    let mgctl = Mgctl::start().await;
+    let root = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let folder = root.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let (shop, other) = (folder("shop"), folder("other"));
+    let manifest = shop.join("checkout.yaml");
+    let top = std::fs::canonicalize(CHECKOUT_TOP).unwrap();
+    let absolute = manifest.to_str().unwrap();
+    let patch = async |here: &Path, files: &[&str]| {
+        let measured = ["--metrics", top.to_str().unwrap(), "--patch", "all"];
+        let args = [&["agent", "optimise"], files, &measured].concat();
+        let mut command = run::command(&args);
+        command
+            .current_dir(here)
+            .env("MEMORYGATE_ENDPOINT", &mgctl.address);
+        run::finish(command, Vec::new()).await
+    };
+    for (here, file, named, applied_in) in [
+        (
+            root.path(),
+            "shop/checkout.yaml",
+            "shop/checkout.yaml",
+            root.path(),
+        ),
+        (root.path(), absolute, "shop/checkout.yaml", root.path()),
+        (&*shop, "../shop/checkout.yaml", "checkout.yaml", &*shop),
+        (&*shop, absolute, "checkout.yaml", &*shop),
+        (&*other, "../shop/checkout.yaml", "checkout.yaml", &*shop),
+        (&*other, absolute, "checkout.yaml", &*shop),
+    ] {
+        std::fs::copy(CHECKOUT, &manifest).unwrap();
+        let diff = patch(here, &[file]).await.ok();
+        assert!(
+            diff.starts_with(&format!("--- a/{named}\n+++ b/{named}\n")),
+            "{file}: {diff}"
+        );
+        for more in [&["--check"][..], &[]] {
+            let mut git = Command::new("git");
+            git.arg("-C")
+                .arg(applied_in)
+                .arg("apply")
+                .args(more)
+                .arg("-")
+                .env("GIT_CEILING_DIRECTORIES", root.path().parent().unwrap())
+                .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .env("GIT_CONFIG_NOSYSTEM", "1")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            run::finish(git, diff.clone().into_bytes()).await.ok();
+        }
+        let after = std::fs::read_to_string(&manifest).unwrap();
+        assert!(after.contains("\n              memory: 352Mi\n"), "{after}");
+    }
+    let twin = other.join("checkout.yaml");
+    std::fs::copy(CHECKOUT, &manifest).unwrap();
+    std::fs::copy(CHECKOUT, &twin).unwrap();
+    let deep = folder("other/deep");
+    let both = ["../../shop/checkout.yaml", "../checkout.yaml"];
+    let (code, message) = patch(&deep, &both).await.failed();
+    assert_eq!(code, 2, "{message}");
+    assert!(
+        message.contains("run this in a folder that holds both"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
