@@ -338,7 +338,8 @@ fn effect(cases: &[Cited], candidate: Option<&Candidate>) -> String {
     };
     let came = match (count(true), count(false)) {
         (0, 0) => "not tried in a similar case".to_owned(),
-        (worked, 0) => format!("worked in {worked} of {worked} similar cases"),
+        (1, 0) => "worked in the one similar case".to_owned(),
+        (0, 1) => "failed in the one similar case".to_owned(),
         (worked, failed) => format!("worked in {worked} of {} similar cases", worked + failed),
     };
     match candidate {

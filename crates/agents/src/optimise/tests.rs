@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use memorygate_client::InMemoryStore;
+use memorygate_client::{InMemoryStore, Key, TimeMs};
 use proptest::prelude::*;
 
 use super::*;
@@ -459,6 +459,31 @@ async fn two_files_of_one_name_in_a_diff_are_not_taken_for_one() {
     );
 }
 
+#[test]
+fn what_one_case_taught_is_told_of_one_case() {
+    let case = |worked| Cited {
+        key: Key([0; 16]),
+        text: String::new(),
+        worked: Some(worked),
+        similarity: 1.0,
+        agent: None,
+        at: TimeMs(0),
+        occurrences: 1,
+    };
+    for (cases, told) in [
+        (vec![], "not tried in a similar case"),
+        (vec![case(true)], "worked in the one similar case"),
+        (vec![case(false)], "failed in the one similar case"),
+        (vec![case(true); 2], "worked in 2 of 2 similar cases"),
+        (
+            vec![case(true), case(false)],
+            "worked in 1 of 2 similar cases",
+        ),
+    ] {
+        assert_eq!(effect(&cases, None), told);
+    }
+}
+
 #[tokio::test]
 async fn what_an_alias_shares_is_not_changed_for_one_alone() {
     let text = "\
@@ -531,7 +556,7 @@ async fn a_second_case_is_advised_by_the_outcome_of_the_first() {
     let raise = &second.proposals[0];
     assert_eq!(raise.action, "raise-memory-limit");
     assert!(
-        raise.effect.starts_with("worked in 1 of 1 similar cases; "),
+        raise.effect.starts_with("worked in the one similar case; "),
         "{}",
         raise.effect
     );
