@@ -60,6 +60,9 @@ const NAMES: &[(&str, Measure, bool)] = &[
     ),
 ];
 
+/// Columns that `kubectl top nodes` alone has; older versions write them without brackets.
+const SHARES: &[&str] = &["CPU(%)", "MEMORY(%)", "CPU%", "MEMORY%"];
+
 /// What a caller may say that a file measures.
 const KINDS: &[(&str, Measure)] = &[
     ("cpu", Measure::Cpu),
@@ -115,6 +118,11 @@ pub enum Unreadable {
          of Prometheus to `query` or `query_range`"
     )]
     Unknown,
+    #[error(
+        "it is what `kubectl top nodes` prints, which tells nothing of a workload: expected the output of \
+         `kubectl top pods --containers`"
+    )]
+    Nodes,
 }
 
 /// What is known of one container, over all pods of its workload.
@@ -177,7 +185,8 @@ impl Metrics {
         Ok(())
     }
 
-    /// `POD  NAME  CPU(cores)  MEMORY(bytes)`, with or without a namespace before or containers in it.
+    /// `POD  NAME  CPU(cores)  MEMORY(bytes)`, with or without a namespace before or containers in it. The table
+    /// of nodes differs in its head alone: it tells shares as well.
     fn top(&mut self, text: &str) -> Result<(), Unreadable> {
         let mut lines = text.lines().enumerate();
         let head = lines.find(|(_, line)| !line.trim().is_empty());
@@ -186,6 +195,9 @@ impl Metrics {
             .split_whitespace()
             .collect();
         let column = |name: &str| columns.iter().position(|column| *column == name);
+        if SHARES.iter().any(|share| column(share).is_some()) {
+            return Err(Unreadable::Nodes);
+        }
         let (Some(cpu), Some(memory)) = (column("CPU(cores)"), column("MEMORY(bytes)")) else {
             return Err(Unreadable::Unknown);
         };

@@ -723,6 +723,39 @@ fn junk_for_metrics_is_refused_with_what_to_bring() {
     assert!(check_metrics(&vector(&many), Some(Measure::Cpu)).contains("more than 20000 series"));
 }
 
+/// What `kubectl top` prints of pods in each of its forms, and of nodes.
+#[tokio::test]
+async fn tables_of_pods_and_of_nodes_are_told_apart_by_their_heads() {
+    let web = manifest("        resources: {requests: {memory: 64Mi, cpu: 20m}}\n");
+    for pods in [
+        "NAME            CPU(cores)   MEMORY(bytes)\nweb-abc-12345   20m          90Mi\n",
+        "POD             NAME   CPU(cores)   MEMORY(bytes)\nweb-abc-12345   web    20m          90Mi\n",
+        "NAMESPACE   NAME            CPU(cores)   MEMORY(bytes)\n\
+         shop        web-abc-12345   20m          90Mi\n",
+        "NAMESPACE   POD             NAME   CPU(cores)   MEMORY(bytes)\n\
+         shop        web-abc-12345   web    20m          90Mi\n",
+    ] {
+        let advice = Given::text(&web).measured(pods, None);
+        let advice = advice.advice(&agent()).await;
+        let seen = "a container uses more memory than it requests (90Mi of 64Mi), so that it is evicted first";
+        assert!(
+            advice.seen.iter().any(|s| s == seen),
+            "{pods}{:?}",
+            advice.seen
+        );
+    }
+    for nodes in [
+        "NAME       CPU(cores)   CPU%   MEMORY(bytes)   MEMORY%\nworker-1   250m         6%     3200Mi          41%\n",
+        "NAME       CPU(cores)   CPU(%)   MEMORY(bytes)   MEMORY(%)\nworker-1   250m         6%       3200Mi          41%\n",
+    ] {
+        assert_eq!(
+            check_metrics(nodes, None),
+            "it is what `kubectl top nodes` prints, which tells nothing of a workload: expected the output of \
+             `kubectl top pods --containers`"
+        );
+    }
+}
+
 #[test]
 fn junk_for_history_is_refused_with_what_to_bring() {
     let check = |text: &str| match History::default().read(text.as_bytes()) {
