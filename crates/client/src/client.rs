@@ -11,7 +11,7 @@ mod settings;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{Stream, TryStreamExt as _, stream};
+use futures::{Stream, TryStreamExt as _};
 use memorygate_core::{moment::Moment, name::Namespace, request::RequestId};
 use memorygate_proto::v1;
 use prost::Message;
@@ -40,6 +40,7 @@ use crate::{
     list::{List, Page},
     memory::Memory,
     mutation::{Mutation, Target},
+    page,
     position::Position,
     recall::{Recall, RecallReply},
     restore::Restore,
@@ -292,19 +293,14 @@ impl Client {
     /// All memories of a list, in key order, page by page as they are asked for.
     pub fn list(&self, list: List) -> impl Stream<Item = Result<Memory, Error>> + Send + use<> {
         let client = self.clone();
-        let pages = stream::try_unfold(Some(list), move |list| {
+        page::entries(list, move |list: List| {
             let client = client.clone();
             async move {
-                let Some(list) = list else {
-                    return Ok(None);
-                };
                 let page = client.list_page(&list).await?;
                 let next = page.next.map(|token| list.page_token(token));
-                let memories = stream::iter(page.memories.into_iter().map(Ok));
-                Ok(Some((memories, next)))
+                Ok((page.memories, next))
             }
-        });
-        pages.try_flatten()
+        })
     }
 
     /// One page of what happened to a memory and to those that were merged into it, newest first; `None` if
@@ -332,21 +328,16 @@ impl Client {
         history: History,
     ) -> impl Stream<Item = Result<Event, Error>> + Send + use<> {
         let client = self.clone();
-        let pages = stream::try_unfold(Some(history), move |history| {
+        page::entries(history, move |history: History| {
             let client = client.clone();
             async move {
-                let Some(history) = history else {
-                    return Ok(None);
-                };
                 let Some(page) = client.history_page(&history).await? else {
-                    return Ok(None);
+                    return Ok((Vec::new(), None));
                 };
                 let next = page.next.map(|token| history.page_token(token));
-                let events = stream::iter(page.events.into_iter().map(Ok));
-                Ok::<_, Error>(Some((events, next)))
+                Ok((page.events, next))
             }
-        });
-        pages.try_flatten()
+        })
     }
 
     /// Changes metadata, importance, pin or expiry of a memory.

@@ -26,6 +26,7 @@ use crate::{
     client::{Client, call, read},
     error::{Error, Kind, Outcome, Violations},
     mutation::Mutation,
+    page,
     position::Position,
 };
 
@@ -193,19 +194,14 @@ impl Consolidation {
         list: ListConflicts,
     ) -> impl Stream<Item = Result<Conflict, Error>> + Send + use<> {
         let consolidation = self.clone();
-        let pages = stream::try_unfold(Some(list), move |list| {
+        page::entries(list, move |list: ListConflicts| {
             let consolidation = consolidation.clone();
             async move {
-                let Some(list) = list else {
-                    return Ok(None);
-                };
                 let page = consolidation.conflicts_page(&list).await?;
                 let next = page.next.map(|token| list.page_token(token));
-                let conflicts = stream::iter(page.conflicts.into_iter().map(Ok));
-                Ok(Some((conflicts, next)))
+                Ok((page.conflicts, next))
             }
-        });
-        pages.try_flatten()
+        })
     }
 
     /// Says which of two memories is right, or that both are. [`Kind::NotFound`] if they are not known

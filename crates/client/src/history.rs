@@ -2,17 +2,17 @@
 
 use memorygate_core::{
     key::Key,
-    limits::PAGE_MAX,
     memory::{Link, Relation},
     state::{Difference, Told, What},
     time::TimeMs,
 };
 use memorygate_proto::v1;
 
-use crate::{error::Violations, freshness::Freshness, position::Position, scope::Reader, time};
+use crate::{
+    error::Violations, freshness::Freshness, page, position::Position, scope::Reader, time,
+};
 
-/// Events on one page of a history that does not say how many.
-pub const PAGE_SIZE_DEFAULT: usize = 100;
+pub use crate::page::PAGE_SIZE_DEFAULT;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
@@ -71,15 +71,7 @@ impl History {
     }
 
     pub(crate) fn check(&self) -> Violations {
-        let mut violations = Violations::default();
-        if !(1..=PAGE_MAX).contains(&self.page_size) {
-            let actual = self.page_size;
-            violations.add(
-                "page_size",
-                format!("page_size is {actual}, expected 1 to {PAGE_MAX}"),
-            );
-        }
-        violations
+        page::check_size(self.page_size)
     }
 
     pub(crate) fn to_wire(
@@ -92,7 +84,7 @@ impl History {
             namespace: namespace.to_owned(),
             key: self.key.to_string(),
             reader: Some(reader.to_wire()),
-            page_size: u32::try_from(self.page_size).expect("the page size was checked"),
+            page_size: page::size_to_wire(self.page_size),
             page_token: self.page_token.clone(),
             at_least: at_least.map(Position::to_wire),
             linearizable: self.freshness == Freshness::Linearizable,
@@ -354,7 +346,7 @@ impl HistoryPage {
                 .into_iter()
                 .map(Event::from_wire)
                 .collect::<Result<_, _>>()?,
-            next: Some(wire.next_page_token).filter(|token| !token.is_empty()),
+            next: page::next_from_wire(wire.next_page_token),
             is_complete: wire.complete,
             position: Position::from_wire(wire.position)?,
         })

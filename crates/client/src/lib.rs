@@ -36,6 +36,7 @@ pub mod link;
 pub mod list;
 pub mod memory;
 pub mod mutation;
+mod page;
 pub mod position;
 pub mod recall;
 pub mod record;

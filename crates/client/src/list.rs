@@ -1,20 +1,14 @@
 //! List: memories in key order, in pages.
 
-use memorygate_core::{limits::PAGE_MAX, moment::Moment, name::Namespace};
+use memorygate_core::{moment::Moment, name::Namespace};
 use memorygate_proto::v1;
 
 use crate::{
-    error::{Error, Violations},
-    filter::Filter,
-    freshness::Freshness,
-    memory::Memory,
-    position::Position,
-    scope::Reader,
-    time,
+    error::Error, filter::Filter, freshness::Freshness, memory::Memory, page, position::Position,
+    scope::Reader, time,
 };
 
-/// Memories on one page of a list that does not say how many.
-pub const PAGE_SIZE_DEFAULT: usize = 100;
+pub use crate::page::PAGE_SIZE_DEFAULT;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct List {
@@ -97,15 +91,8 @@ impl List {
     }
 
     pub(crate) fn check(&self, namespace: &str, reader: &Reader) -> Result<(), Error> {
-        let mut violations = Violations::default();
+        let mut violations = page::check_size(self.page_size);
         violations.check("namespace", Namespace::parse(namespace));
-        if !(1..=PAGE_MAX).contains(&self.page_size) {
-            let actual = self.page_size;
-            violations.add(
-                "page_size",
-                format!("page_size is {actual}, expected 1 to {PAGE_MAX}"),
-            );
-        }
         violations.nest("reader", reader.check().0);
         violations.nest("filter", self.filter.check().0);
         violations.into_result("list")
@@ -121,7 +108,7 @@ impl List {
             namespace: namespace.to_owned(),
             reader: Some(reader.to_wire()),
             filter: Some(self.filter.to_wire()),
-            page_size: u32::try_from(self.page_size).expect("the page size was checked"),
+            page_size: page::size_to_wire(self.page_size),
             page_token: self.page_token.clone(),
             at_least: at_least.map(Position::to_wire),
             linearizable: self.freshness == Freshness::Linearizable,
@@ -149,7 +136,7 @@ impl Page {
                 .into_iter()
                 .map(Memory::from_wire)
                 .collect::<Result<_, _>>()?,
-            next: Some(wire.next_page_token).filter(|token| !token.is_empty()),
+            next: page::next_from_wire(wire.next_page_token),
             position: Position::from_wire(wire.position)?,
         })
     }

@@ -3,7 +3,13 @@
 use memorygate_core::{key::Key, request::RequestId, time::TimeMs};
 use memorygate_proto::v1;
 
-use crate::{error::Violations, list::PAGE_SIZE_DEFAULT, memory::Memory, position::Position, time};
+use crate::{
+    error::Violations,
+    memory::Memory,
+    page::{self, PAGE_SIZE_DEFAULT},
+    position::Position,
+    time,
+};
 
 /// Two memories that contradict each other.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,14 +68,14 @@ impl ListConflicts {
     }
 
     pub(crate) fn check(&self) -> Violations {
-        Violations::of_limit("page_size", self.page_size)
+        page::check_size(self.page_size)
     }
 
     pub(super) fn to_wire(&self, namespace: String) -> v1::ListConflictsRequest {
         v1::ListConflictsRequest {
             namespace,
             resolved: self.resolved,
-            page_size: super::wire_limit(self.page_size),
+            page_size: page::size_to_wire(self.page_size),
             page_token: self.page_token.clone(),
         }
     }
@@ -88,7 +94,7 @@ impl ConflictPage {
         let conflicts = wire.conflicts.into_iter().map(Conflict::from_wire);
         Ok(Self {
             conflicts: conflicts.collect::<Result<_, _>>()?,
-            next: Some(wire.next_page_token).filter(|token| !token.is_empty()),
+            next: page::next_from_wire(wire.next_page_token),
             position: Position::from_wire(wire.position)?,
         })
     }

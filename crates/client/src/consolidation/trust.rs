@@ -3,7 +3,7 @@
 use memorygate_core::{limits::PAGE_MAX, memory::Invalid, name::Name, request::RequestId};
 use memorygate_proto::v1;
 
-use crate::{error::Violations, position::Position};
+use crate::{error::Violations, page, position::Position};
 
 /// What is known of one agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +57,7 @@ impl ListTrust {
     }
 
     pub(crate) fn check(&self) -> (Violations, Option<Name>) {
-        let mut violations = Violations::of_limit("page_size", self.page_size);
+        let mut violations = page::check_size(self.page_size);
         let after = violations.check("page_token", Name::parse_optional(&self.page_token));
         (violations, after.flatten())
     }
@@ -65,7 +65,7 @@ impl ListTrust {
     pub(super) fn to_wire(&self, namespace: String) -> v1::ListTrustRequest {
         v1::ListTrustRequest {
             namespace,
-            page_size: super::wire_limit(self.page_size),
+            page_size: page::size_to_wire(self.page_size),
             page_token: self.page_token.clone(),
         }
     }
@@ -92,7 +92,7 @@ impl TrustPage {
         });
         Ok(Self {
             agents: agents.collect(),
-            next: Some(wire.next_page_token).filter(|token| !token.is_empty()),
+            next: page::next_from_wire(wire.next_page_token),
             position: Position::from_wire(wire.position)?,
         })
     }
