@@ -1,5 +1,5 @@
-//! Holds a running server to the contract of `KnowledgeStore`: the suite that the in-memory store
-//! passes, over the wire.
+//! Holds a running server to the contracts of `KnowledgeStore` and `KnowledgeHistory`: the suite that the
+//! in-memory store passes, over the wire.
 //!
 //! ```text
 //! cargo run --release -p memorygate-client --example conformance
@@ -26,6 +26,7 @@ pub(crate) async fn run(endpoint: &str, out: &mut dyn Write) -> Result<(), Box<d
     let client = Client::connect(endpoint)?;
     let prefix = format!("conformance-{}", time::now().0);
     conformance::check_all(&client, &prefix).await;
+    conformance::check_history(&client, &prefix).await;
     writeln!(out, "{endpoint} keeps the contract of a knowledge store")?;
     Ok(())
 }

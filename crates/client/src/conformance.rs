@@ -1,4 +1,5 @@
-//! What [`KnowledgeStore`] means, as a suite that every implementation passes.
+//! What [`KnowledgeStore`] and [`KnowledgeHistory`](crate::KnowledgeHistory) mean, as a suite that every
+//! implementation passes.
 //!
 //! A check uses a namespace of its own and panics with the story that it tells. None depends on how
 //! well a store understands language: where an order matters, the right memory shares its words with
@@ -6,9 +7,13 @@
 //!
 //! ```no_run
 //! # async fn run() {
-//! memorygate_client::conformance::check_all(&memorygate_client::InMemoryStore::new(), "suite").await;
+//! let store = memorygate_client::InMemoryStore::new();
+//! memorygate_client::conformance::check_all(&store, "suite").await;
+//! memorygate_client::conformance::check_history(&store, "suite").await;
 //! # }
 //! ```
+
+mod past;
 
 use std::collections::BTreeSet;
 
@@ -67,6 +72,8 @@ pub async fn check_all(store: &dyn KnowledgeStore, prefix: &str) {
         .concurrent_lessons_all_count()
         .await;
 }
+
+pub use self::past::check_history;
 
 struct Check<'a> {
     store: &'a dyn KnowledgeStore,
@@ -679,5 +686,10 @@ mod tests {
     #[tokio::test]
     async fn the_in_memory_store_keeps_the_contract() {
         super::check_all(&crate::InMemoryStore::new(), "suite").await;
+    }
+
+    #[tokio::test]
+    async fn the_in_memory_store_knows_its_past_as_the_contract_says() {
+        super::check_history(&crate::InMemoryStore::new(), "suite").await;
     }
 }

@@ -57,7 +57,7 @@ use crate::{
     scope::{Reader, Scope},
     share::Share,
     stats::{NamespaceStats, Stats},
-    store::{self, KnowledgeStore, batch},
+    store::{self, KnowledgeHistory, KnowledgeStore, batch},
     time,
     update::Update,
 };
@@ -222,6 +222,8 @@ impl InMemoryStore {
         let place = Place::of("get", get.namespace.as_deref(), get.reader.as_ref())?;
         let state = self.lock();
         self.check_freshness(&state, "get", get.freshness)?;
+        // Whether a moment has been does not depend on whether there is such a memory.
+        let past = self.past(&state, "get", get.as_of)?;
         let now = state::clock(&state.rows).map_err(broken)?;
         let memory = state::memory(&state.rows, &place.namespace, get.key)
             .map_err(broken)?
@@ -229,7 +231,6 @@ impl InMemoryStore {
         let Some(memory) = memory else {
             return Ok(None);
         };
-        let past = self.past(&state, "get", get.as_of)?;
         let (namespace, rows) = (&place.namespace, &state.rows);
         let memory = match past {
             None => memory,
@@ -574,6 +575,25 @@ impl KnowledgeStore for InMemoryStore {
         let mut forget = Forget::new(key).reader(context.reader());
         forget.target.namespace.clone_from(&context.namespace);
         Self::forget(self, forget).map(drop)
+    }
+}
+
+#[async_trait]
+impl KnowledgeHistory for InMemoryStore {
+    async fn recall_past(&self, recall: &Recall) -> Result<RecallReply, Error> {
+        self.recall(recall)
+    }
+
+    async fn get_past(&self, get: Get) -> Result<Option<Memory>, Error> {
+        Self::get(self, get)
+    }
+
+    async fn list_past(&self, list: &List) -> Result<Page, Error> {
+        self.list_page(list)
+    }
+
+    async fn history(&self, history: &History) -> Result<Option<HistoryPage>, Error> {
+        self.history_page(history)
     }
 }
 

@@ -5,6 +5,7 @@
 //! MemoryGateway ── MemoryAdapter          an agent's view: interactions in, context out
 //!       │
 //! KnowledgeStore ── InMemoryStore         the same contract without a server
+//! KnowledgeHistory                        how memories were, and became what they are
 //!       │
 //!    Client ── members, retries, request ids, positions ──▶ gRPC
 //!       └── Cluster, Consolidation          an operator's view
@@ -81,6 +82,6 @@ pub use crate::{
     scope::{Reader, Scope},
     share::Share,
     stats::{NamespaceStats, Stats},
-    store::KnowledgeStore,
+    store::{KnowledgeHistory, KnowledgeStore},
     update::Update,
 };

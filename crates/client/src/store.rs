@@ -14,9 +14,11 @@ use crate::{
     feedback::GiveFeedback,
     forget::Forget,
     get::Get,
+    history::{History, HistoryPage},
     learn::{Learn, LearnReply},
+    list::{List, Page},
     memory::Memory,
-    recall::RecallReply,
+    recall::{Recall, RecallReply},
     scope::Scope,
     share::Share,
 };
@@ -69,6 +71,23 @@ pub trait KnowledgeStore: Send + Sync {
     /// Removes a memory for good. [`Kind::NotFound`] if there is none that the context's agent may
     /// see.
     async fn forget(&self, context: &LearningContext, key: Key) -> Result<(), Error>;
+}
+
+/// A store that also tells how memories were, and how they came to be what they are. These are plain reads, as
+/// whoever looks back asks them, not an agent at its task.
+#[async_trait]
+pub trait KnowledgeHistory: KnowledgeStore {
+    /// As of [`Recall::as_of`], if it is set.
+    async fn recall_past(&self, recall: &Recall) -> Result<RecallReply, Error>;
+
+    /// As of [`Get::as_of`], if it is set; `None` if there is none that the reader may see, or was none yet.
+    async fn get_past(&self, get: Get) -> Result<Option<Memory>, Error>;
+
+    /// As of [`List::as_of`], if it is set.
+    async fn list_past(&self, list: &List) -> Result<Page, Error>;
+
+    /// One page of what happened to a memory, newest first; `None` if there is none that the reader may see.
+    async fn history(&self, history: &History) -> Result<Option<HistoryPage>, Error>;
 }
 
 /// A batch in a context, checked for what only the context can lack.
@@ -149,5 +168,24 @@ impl KnowledgeStore for Client {
         let mut forget = Forget::new(key).reader(context.reader());
         forget.target.namespace.clone_from(&context.namespace);
         Self::forget(self, forget).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl KnowledgeHistory for Client {
+    async fn recall_past(&self, recall: &Recall) -> Result<RecallReply, Error> {
+        self.recall(recall).await
+    }
+
+    async fn get_past(&self, get: Get) -> Result<Option<Memory>, Error> {
+        Self::get(self, get).await
+    }
+
+    async fn list_past(&self, list: &List) -> Result<Page, Error> {
+        self.list_page(list).await
+    }
+
+    async fn history(&self, history: &History) -> Result<Option<HistoryPage>, Error> {
+        self.history_page(history).await
     }
 }

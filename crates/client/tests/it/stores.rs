@@ -10,3 +10,10 @@ async fn a_client_keeps_the_contract_of_a_knowledge_store() {
     let client = Client::connect(address).unwrap();
     conformance::check_all(&client, "suite").await;
 }
+
+#[tokio::test]
+async fn a_client_tells_the_past_as_the_contract_says() {
+    let (_fake, address) = Fake::start().await;
+    let client = Client::connect(address).unwrap();
+    conformance::check_history(&client, "suite").await;
+}
