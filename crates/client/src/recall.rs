@@ -26,6 +26,9 @@ use crate::{
 /// Results of a recall that does not say how many.
 pub const LIMIT_DEFAULT: usize = 10;
 
+/// Namespaces of one recall.
+pub const NAMESPACES_MAX: usize = RECALL_NAMESPACES_MAX;
+
 /// What to find.
 ///
 /// ```

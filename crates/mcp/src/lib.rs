@@ -11,12 +11,13 @@
 //!           what was wrong, and what to do next      ◀── Refusal
 //! ```
 //!
-//! Who an assistant acts for is a matter of the server's settings: a model chooses neither namespace
-//! nor identity.
+//! Who an assistant acts for is a matter of the server's settings: a model chooses no identity, and of namespaces
+//! only among those that the server was told to read.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test panics on failure"))]
 
 pub mod http;
+mod namespaces;
 mod render;
 mod reply;
 mod schema;

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     CALLS_MAX,
+    namespaces::Namespaces,
     reply::{Refusal, Reply},
     tools::Tool,
 };
@@ -33,6 +34,7 @@ passwords, keys or tokens.";
 #[derive(Clone)]
 pub struct Server {
     client: Client,
+    namespaces: Arc<Namespaces>,
     is_read_only: bool,
     running: Arc<Semaphore>,
 }
@@ -41,10 +43,19 @@ impl Server {
     /// Acts for the reader of `client`, in its namespace. Nothing is sent yet.
     pub fn new(client: Client) -> Self {
         Self {
+            namespaces: Arc::new(Namespaces::new(client.namespace(), [])),
             client,
             is_read_only: false,
             running: Arc::new(Semaphore::new(CALLS_MAX)),
         }
+    }
+
+    /// Finds memories in these namespaces, too, and takes ratings of them; lessons are learned in the client's
+    /// own. A recall looks in 16 at most, so more than 15 others have to be chosen among in each.
+    #[must_use]
+    pub fn reading(mut self, others: impl IntoIterator<Item = String>) -> Self {
+        self.namespaces = Arc::new(Namespaces::new(self.client.namespace(), others));
+        self
     }
 
     /// Offers only the tools that change nothing.
@@ -73,7 +84,8 @@ impl Server {
             return Err(Refusal::busy(tool.name()).into());
         };
         let arguments = serde_json::Value::Object(request.arguments.unwrap_or_default());
-        Ok(tool.run(arguments, &self.client).await?)
+        let run = tool.run(arguments, &self.client, &self.namespaces);
+        Ok(run.await?)
     }
 }
 
@@ -105,13 +117,14 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.offered().map(Tool::listed).collect();
+        let listed = |tool: Tool| tool.listed(&self.namespaces);
+        let tools = self.offered().map(listed).collect();
         Ok(ListToolsResult::with_all_items(tools))
     }
 
     fn get_tool(&self, name: &str) -> Option<Listed> {
         let tool = self.offered().find(|tool| tool.name() == name);
-        tool.map(Tool::listed)
+        tool.map(|tool| tool.listed(&self.namespaces))
     }
 
     async fn call_tool(

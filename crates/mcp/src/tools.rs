@@ -18,6 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    namespaces::Namespaces,
     reply::{Refusal, Reply},
     schema,
 };
@@ -115,10 +116,16 @@ impl Tool {
         }
     }
 
-    /// As it is offered to a model.
-    pub(crate) fn listed(self) -> Listed {
+    /// As it is offered to a model, which may name these namespaces.
+    pub(crate) fn listed(self, namespaces: &Namespaces) -> Listed {
         let (input, output) = self.schemas();
-        Listed::new(self.name(), self.description(), input)
+        let description = match namespaces.several() {
+            Some(names) if self == Self::Recall => {
+                format!("{} The namespaces here: {names}.", self.description())
+            }
+            Some(_) | None => self.description().to_owned(),
+        };
+        Listed::new(self.name(), description, input)
             .with_title(self.title())
             .with_raw_output_schema(output)
             .with_annotations(
@@ -146,12 +153,17 @@ impl Tool {
         }
     }
 
-    pub(crate) async fn run(self, arguments: Value, client: &Client) -> Result<Reply, Refusal> {
+    pub(crate) async fn run(
+        self,
+        arguments: Value,
+        client: &Client,
+        namespaces: &Namespaces,
+    ) -> Result<Reply, Refusal> {
         match self {
-            Self::Recall => recall::run(self.read(arguments)?, client).await,
+            Self::Recall => recall::run(self.read(arguments)?, client, namespaces).await,
             Self::Learn => learn::run(self.read(arguments)?, client).await,
-            Self::Feedback => feedback::run(self.read(arguments)?, client).await,
-            Self::Get => get::run(self.read(arguments)?, client).await,
+            Self::Feedback => feedback::run(self.read(arguments)?, client, namespaces).await,
+            Self::Get => get::run(self.read(arguments)?, client, namespaces).await,
             Self::List => list::run(self.read(arguments)?, client).await,
             Self::Share => share::run(self.read(arguments)?, client).await,
             Self::Forget => forget::run(self.read(arguments)?, client).await,
@@ -166,7 +178,7 @@ impl Tool {
         })
     }
 
-    fn wrong(self, field: &str, why: impl std::fmt::Display) -> Refusal {
+    pub(crate) fn wrong(self, field: &str, why: impl std::fmt::Display) -> Refusal {
         Refusal::argument(self.name(), field, why)
     }
 
@@ -289,7 +301,8 @@ mod tests {
         let hints: Vec<String> = Tool::ALL
             .into_iter()
             .map(|tool| {
-                let hints = tool.listed().annotations.unwrap();
+                let hints = tool.listed(&Namespaces::new("default", []));
+                let hints = hints.annotations.unwrap();
                 let flag = |name: &str, hint: Option<bool>| match hint {
                     Some(true) => format!(" {name}"),
                     Some(false) => String::new(),

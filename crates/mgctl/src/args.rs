@@ -89,7 +89,7 @@ pub(crate) struct Global {
     )]
     pub(crate) endpoint: Vec<String>,
 
-    /// Namespace; a recall takes several, up to 16 [default: default]
+    /// Namespace; `recall` and `mcp` take several, up to 16 [default: default]
     #[arg(
         long,
         short,

@@ -72,8 +72,9 @@ fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 
 async fn dispatch(args: Args, output: &Output) -> anyhow::Result<()> {
     let global = &args.global;
-    if let ([_, _, ..], false) = (&*global.namespace, matches!(args.verb, Verb::Recall(_))) {
-        let why = "name one namespace: a recall alone takes several";
+    let takes_several = matches!(args.verb, Verb::Recall(_) | Verb::Mcp(_));
+    if let ([_, _, ..], false) = (&*global.namespace, takes_several) {
+        let why = "name one namespace: only `recall` and `mcp` take several";
         return Err(failure::Usage(why.to_owned()).into());
     }
     match args.verb {

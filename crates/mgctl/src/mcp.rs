@@ -5,7 +5,8 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use memorygate_client::recall::NAMESPACES_MAX;
 use memorygate_mcp::{
     Guard, Server,
     http::{self, Token},
@@ -26,6 +27,7 @@ const TOKEN_VARIABLE: &str = "MEMORYGATE_MCP_TOKEN";
 
 const EXAMPLES: &str = r#"Examples:
   mgctl mcp --agent ada --team sre
+  mgctl mcp --agent ada --namespace checkout --namespace ops
   mgctl mcp --listen 127.0.0.1:7414 --read-only
   mgctl mcp --listen 0.0.0.0:7414 --token-file token --allow-host memory.example.com
 
@@ -60,7 +62,8 @@ Setting up an assistant:
 
 Tools: memory_recall, memory_learn, memory_feedback, memory_get, memory_list, memory_share,
 memory_forget.
-Namespace, agent and teams are those of the server's options; a model cannot choose others."#;
+Namespaces, agent and teams are those of the server's options; a model cannot choose others. Of several namespaces
+the first is where lessons are learned and listed; memory_recall looks in all of them, or in those that it names."#;
 
 /// Serve the memory to assistants that speak the Model Context Protocol
 #[derive(clap::Args)]
@@ -85,7 +88,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let namespaces = &global.namespace;
+    if namespaces.len() > NAMESPACES_MAX {
+        let actual = namespaces.len();
+        bail!(Usage(format!(
+            "{actual} namespaces, expected at most {NAMESPACES_MAX}"
+        )));
+    }
     let mut server = Server::new(global.client_with(ATTEMPTS_MAX)?);
+    server = server.reading(namespaces.iter().cloned());
     if args.read_only {
         server = server.read_only();
     }

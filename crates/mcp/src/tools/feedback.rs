@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Changed, Tool};
-use crate::reply::{Refusal, Reply};
+use crate::{
+    namespaces::Namespaces,
+    reply::{Refusal, Reply},
+};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +16,8 @@ pub(crate) struct Arguments {
     /// The memory's key, from an answer of memory_recall.
     #[schemars(length(min = 32, max = 32))]
     key: String,
+    /// The memory's namespace, where an answer named one.
+    namespace: Option<String>,
     /// -1 (misled) to 1 (solved it); 0 is neither.
     #[schemars(range(min = -1.0, max = 1.0))]
     score: f32,
@@ -24,10 +29,16 @@ pub(crate) struct Arguments {
     request_id: Option<String>,
 }
 
-pub(crate) async fn run(arguments: Arguments, client: &Client) -> Result<Reply, Refusal> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    client: &Client,
+    namespaces: &Namespaces,
+) -> Result<Reply, Refusal> {
     let tool = Tool::Feedback;
     let key = tool.key(&arguments.key)?;
-    let mut feedback = GiveFeedback::new(key, arguments.score).reason(arguments.reason);
+    let mut feedback = GiveFeedback::new(key, arguments.score)
+        .namespace(namespaces.one(tool, arguments.namespace)?)
+        .reason(arguments.reason);
     feedback.target.request_id = tool.request_id(arguments.request_id.as_deref())?;
     let changed = client
         .feedback(&feedback)

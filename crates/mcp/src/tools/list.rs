@@ -58,7 +58,8 @@ pub(crate) async fn run(arguments: Arguments, client: &Client) -> Result<Reply, 
         .await
         .map_err(|e| tool.refused(&e))?;
     let found: Vec<_> = page.memories.into_iter().map(render::unranked).collect();
-    let rendered = render::render(&found, usize::MAX, CHARS_EACH_MAX, false, time::now());
+    let (own, now) = (client.namespace(), time::now());
+    let rendered = render::render(&found, usize::MAX, CHARS_EACH_MAX, false, own, now);
     let mut text = if found.is_empty() {
         "No memories.".to_owned()
     } else {

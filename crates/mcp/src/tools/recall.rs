@@ -1,11 +1,18 @@
 //! `memory_recall`: what was learned before that helps with a task.
 
-use memorygate_client::{Client, Recall, time};
+use memorygate_client::{
+    Client, Moment, Recall,
+    time::{self, Direction},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{READS, Tool, filter::FilterArguments};
+use super::{
+    READS, Tool,
+    filter::{FilterArguments, instant},
+};
 use crate::{
+    namespaces::Namespaces,
     render::{self, MemoryView, NOTICE},
     reply::{Refusal, Reply},
 };
@@ -29,6 +36,12 @@ pub(crate) struct Arguments {
     limit: Option<usize>,
     /// Restricts what is found. Leave it out unless you are sure: the ranking finds what fits.
     filter: Option<FilterArguments>,
+    /// Looks only in these of the namespaces that this tool's description names; in all of them if left out.
+    #[schemars(length(min = 1, max = 16))]
+    namespaces: Option<Vec<String>>,
+    /// The memories as they were at this time of the last 90 days: RFC 3339, a date, or an amount of time ago
+    /// such as 2h or 30d. What was forgotten since is not there.
+    as_of: Option<String>,
     /// Adds memories that the results link to, such as what resolved an incident.
     #[serde(default)]
     include_linked: bool,
@@ -47,7 +60,11 @@ pub(crate) struct Answer {
     left_out: Vec<String>,
 }
 
-pub(crate) async fn run(arguments: Arguments, client: &Client) -> Result<Reply, Refusal> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    client: &Client,
+    namespaces: &Namespaces,
+) -> Result<Reply, Refusal> {
     let tool = Tool::Recall;
     let limit = tool.count("limit", arguments.limit.unwrap_or(LIMIT_DEFAULT), LIMIT_MAX)?;
     let chars_max = arguments.max_chars.unwrap_or(CHARS_DEFAULT);
@@ -55,17 +72,25 @@ pub(crate) async fn run(arguments: Arguments, client: &Client) -> Result<Reply, 
         let why = format!("{chars_max}, expected {CHARS_MIN} to {CHARS_MAX}");
         return Err(tool.wrong("max_chars", why));
     }
-    let mut recall = Recall::new(arguments.query)
+    let as_of = instant(tool, "as_of", arguments.as_of.as_deref(), Direction::Ago)?;
+    let recall = Recall::new(arguments.query);
+    let recall = match &namespaces.chosen(tool, arguments.namespaces)?[..] {
+        [one] => recall.namespace(one),
+        several => recall.namespaces(several),
+    };
+    let mut recall = recall
         .limit(limit)
         .freshness(READS)
         .filter(arguments.filter.unwrap_or_default().read(tool)?);
     recall.link_hops = u32::from(arguments.include_linked);
+    recall.as_of = as_of.map(Moment::Time);
     let found = client
         .recall(&recall)
         .await
         .map_err(|e| tool.refused(&e))?
         .results;
-    let rendered = render::render(&found, chars_max, chars_max, true, time::now());
+    let (own, now) = (namespaces.own(), time::now());
+    let rendered = render::render(&found, chars_max, chars_max, true, own, now);
     let answer = Answer {
         notice: NOTICE,
         memories: rendered.views,

@@ -1,6 +1,11 @@
 //! What the tools do, and how they refuse.
 
-use memorygate_client::Reader;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use memorygate_client::{Client, Experience, InMemoryStore, Learn, Reader, TimeMs};
 use memorygate_fake::{Fake, Fault};
 use memorygate_mcp::CALLS_MAX;
 use rmcp::model::CallToolRequestParams;
@@ -174,6 +179,128 @@ async fn who_may_see_a_lesson_is_said_and_checked() {
         text.starts_with("team: expected one of yours: sre"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_recall_looks_in_the_namespaces_of_its_server_and_in_no_others() {
+    let (_, address) = Fake::start().await;
+    for (namespace, content) in [
+        ("default", "checkout pods restart at noon"),
+        ("ops", "checkout pods restart by a node upgrade"),
+        ("secret", "checkout pods restart for reasons of state"),
+    ] {
+        let client = Client::connect(&address).unwrap();
+        let lesson = Learn::from(Experience::new(content, "infrastructure"));
+        client.learn(lesson.namespace(namespace)).await.unwrap();
+    }
+    let both = Assistant::of(server(&address).reading(["default".into(), "ops".into()])).await;
+    let tools = both.session.list_all_tools().await.unwrap();
+    let told = tools[0].description.as_ref().unwrap();
+    assert!(
+        told.ends_with("The namespaces here: default, ops."),
+        "{told}"
+    );
+
+    let question = json!({"query": "checkout pods restart"});
+    let (text, found) = both.call("memory_recall", question.clone()).await;
+    let memories = found["memories"].as_array().unwrap();
+    let mut places: Vec<&str> = memories
+        .iter()
+        .map(|memory| memory["namespace"].as_str().unwrap_or("own"))
+        .collect();
+    places.sort_unstable();
+    assert_eq!(places, ["ops", "own"]);
+    assert!(text.contains("\nnamespace ops\n"), "{text}");
+    let narrow = json!({"query": "checkout pods restart", "namespaces": ["ops"]});
+    let (_, narrow) = both.call("memory_recall", narrow).await;
+    let elsewhere = &narrow["memories"][0];
+    assert_eq!(narrow["memories"].as_array().unwrap().len(), 1);
+    assert_eq!(elsewhere["namespace"], "ops");
+    let place = json!({"key": elsewhere["key"], "namespace": "ops"});
+    let (_, got) = both.call("memory_get", place.clone()).await;
+    assert_eq!(got["memory"]["namespace"], "ops");
+    let rating = json!({"key": elsewhere["key"], "namespace": "ops", "score": 1});
+    both.call("memory_feedback", rating).await;
+    let (_, got) = both.call("memory_get", place).await;
+    assert_eq!(got["memory"]["ratings"], 1);
+    let bare = json!({"key": elsewhere["key"]});
+    let text = both.refused("memory_get", bare).await;
+    assert!(text.starts_with("There is no memory"), "{text}");
+
+    let unknown = "\"secret\" is not read here, expected of default, ops";
+    let many: Vec<String> = (0..17).map(|number| format!("n{number}")).collect();
+    for (arguments, begins) in [
+        (
+            json!({"query": "x", "namespaces": ["ops", "secret"]}),
+            format!("namespaces: {unknown}"),
+        ),
+        (
+            json!({"query": "x", "namespaces": ["ops", "ops"]}),
+            "namespaces: ops is named twice".to_owned(),
+        ),
+        (
+            json!({"query": "x", "namespaces": []}),
+            "namespaces: 0 names, expected 1 to 16".to_owned(),
+        ),
+        (
+            json!({"query": "x", "namespaces": many}),
+            "namespaces: 17 names, expected 1 to 16".to_owned(),
+        ),
+    ] {
+        let text = both.refused("memory_recall", arguments).await;
+        assert!(text.starts_with(&begins), "{begins}\n{text}");
+    }
+    let hidden = json!({"key": elsewhere["key"], "namespace": "secret"});
+    let text = both.refused("memory_get", hidden).await;
+    assert!(text.starts_with(&format!("namespace: {unknown}")), "{text}");
+
+    let alone = Assistant::of(server(&address)).await;
+    let (_, found) = alone.call("memory_recall", question).await;
+    assert_eq!(found["memories"].as_array().unwrap().len(), 1);
+    assert_eq!(found["memories"][0].get("namespace"), None);
+}
+
+#[tokio::test]
+async fn a_recall_is_as_of_a_moment_if_it_names_one() {
+    let clock = Arc::new(AtomicI64::new(1_748_736_000_000));
+    let read = Arc::clone(&clock);
+    let now = move || TimeMs(read.load(Ordering::Relaxed));
+    let fake = Fake::over(InMemoryStore::with_clock(Arc::new(now)));
+    let assistant = Assistant::of(server(&fake.serve().await)).await;
+    for content in ["the disk is full", "the disk is slow"] {
+        let arguments = json!({"content": content, "domain": "infrastructure"});
+        assistant.call("memory_learn", arguments).await;
+        clock.fetch_add(60_000, Ordering::Relaxed);
+    }
+    for (as_of, contents) in [
+        ("2025-05-31T23:59:59Z", &[][..]),
+        ("2025-06-01T00:00:30Z", &["the disk is full"]),
+        (
+            "2025-06-01T00:01:30Z",
+            &["the disk is full", "the disk is slow"],
+        ),
+    ] {
+        let arguments = json!({"query": "the disk is full", "as_of": as_of});
+        let (_, found) = assistant.call("memory_recall", arguments).await;
+        let memories = found["memories"].as_array().unwrap();
+        let found: Vec<&str> = memories
+            .iter()
+            .map(|memory| memory["content"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, contents, "{as_of}");
+    }
+    for (as_of, begins) in [
+        ("then", "as_of: time \"then\" is neither RFC 3339"),
+        ("2100-01-01", "recall failed: "),
+    ] {
+        let arguments = json!({"query": "the disk is full", "as_of": as_of});
+        let text = assistant.refused("memory_recall", arguments).await;
+        assert!(text.starts_with(begins), "{text}");
+        assert!(
+            text.contains("Correct this and call memory_recall again"),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]
