@@ -1,7 +1,8 @@
 //! Times as people and machines write them.
 //!
 //! Inside, a time is [`TimeMs`]: Unix milliseconds from 1970 to the year 9999. Outside it is RFC
-//! 3339, or, for people, an amount of time ago or ahead (`2h`, `30d`, `1d12h`).
+//! 3339, or, for people, an amount of time ago or ahead (`2h`, `30d`, `1d12h`), also as it is shown to them
+//! (`3 days ago`, `in 2 hours`).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,8 @@ use prost_types::Timestamp;
 const SECOND_MS: i64 = 1000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
+const MONTH_MS: i64 = 30 * DAY_MS;
+const YEAR_MS: i64 = 365 * DAY_MS;
 
 /// Which way a relative time points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +42,10 @@ pub fn now() -> TimeMs {
     TimeMs(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Reads RFC 3339, a date alone (midnight UTC), or an amount of time relative to `now`.
+/// Reads RFC 3339, a date alone (midnight UTC), or an amount of time relative to `now`, also as [`relative`]
+/// says it of what lies in this direction.
 pub fn parse(text: &str, now: TimeMs, direction: Direction) -> Result<TimeMs, ParseError> {
-    if let Some(amount_ms) = parse_amount(text) {
+    if let Some(amount_ms) = parse_amount(text).or_else(|| parse_relative(text, direction)) {
         let ms = match direction {
             Direction::Ago => now.0.checked_sub(amount_ms),
             Direction::Ahead => now.0.checked_add(amount_ms),
@@ -75,8 +79,6 @@ pub fn format(time: TimeMs) -> String {
 pub fn relative(time: TimeMs, now: TimeMs) -> String {
     let distance = time.0.saturating_sub(now.0);
     let (ms, ago) = (distance.saturating_abs(), distance < 0);
-    const MONTH_MS: i64 = 30 * DAY_MS;
-    const YEAR_MS: i64 = 365 * DAY_MS;
     let (count, unit) = match ms {
         ..MINUTE_MS => return "just now".to_owned(),
         MINUTE_MS..HOUR_MS => (ms / MINUTE_MS, "minute"),
@@ -138,6 +140,28 @@ pub fn parse_amount(text: &str) -> Option<i64> {
     (!text.is_empty()).then_some(total)
 }
 
+/// `3 days ago` of what was, `in 2 hours` of what lies ahead: one number and its unit, in milliseconds.
+fn parse_relative(text: &str, direction: Direction) -> Option<i64> {
+    let amount = match direction {
+        Direction::Ago => text.strip_suffix(" ago")?,
+        Direction::Ahead => text.strip_prefix("in ")?,
+    };
+    let (count, unit) = amount.split_once(' ')?;
+    let unit_ms = match unit.strip_suffix('s').unwrap_or(unit) {
+        "second" => SECOND_MS,
+        "minute" => MINUTE_MS,
+        "hour" => HOUR_MS,
+        "day" => DAY_MS,
+        "week" => 7 * DAY_MS,
+        "month" => MONTH_MS,
+        "year" => YEAR_MS,
+        _ => return None,
+    };
+    let is_number = count.bytes().all(|byte| byte.is_ascii_digit());
+    let count: i64 = count.parse().ok().filter(|_| is_number)?;
+    count.checked_mul(unit_ms)
+}
+
 /// `YYYY-MM-DD`, alone or followed by `T`, a time and a zone.
 fn has_rfc3339_shape(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -177,7 +201,14 @@ mod tests {
         assert_eq!(ago("1d12h"), "2026-01-30T00:00:00Z");
         assert_eq!(ago("2w"), "2026-01-17T12:00:00Z");
         assert_eq!(ago("250ms"), "2026-01-31T11:59:59.750Z");
+        assert_eq!(ago("3 days ago"), "2026-01-28T12:00:00Z");
+        assert_eq!(ago("1 hour ago"), "2026-01-31T11:00:00Z");
+        assert_eq!(ago("2 weeks ago"), "2026-01-17T12:00:00Z");
         assert_eq!(check("30d", Direction::Ahead), "2026-03-02T12:00:00Z");
+        assert_eq!(
+            check("in 2 hours", Direction::Ahead),
+            "2026-01-31T14:00:00Z"
+        );
         assert_eq!(ago("2026-01-06T02:29:14Z"), "2026-01-06T02:29:14Z");
         assert_eq!(ago("2026-01-06T02:29:14+02:00"), "2026-01-06T00:29:14Z");
         assert_eq!(ago("2026-01-06T02:29:14.125Z"), "2026-01-06T02:29:14.125Z");
@@ -196,6 +227,13 @@ mod tests {
             "-2h",
             "2y",
             "tomorrow",
+            "yesterday",
+            "in 2 hours",
+            "a day ago",
+            "-3 days ago",
+            "3 ages ago",
+            "99999999999999999999 days ago",
+            " ago",
             "2026-13-01",
             "2026-1-1",
             "2026-01-06T02:29:14",
@@ -225,6 +263,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_age_as_it_is_shown_is_read_as_that_age(ms in MINUTE_MS..=55 * YEAR_MS, is_ahead in any::<bool>()) {
+            let now = TimeMs(1_769_860_800_000);
+            let (ms, direction) = if is_ahead { (ms, Direction::Ahead) } else { (-ms, Direction::Ago) };
+            let shown = relative(TimeMs(now.0 + ms), now);
+            let read = parse(&shown, now, direction).unwrap();
+            prop_assert_eq!(relative(read, now), shown);
+        }
+
         #[test]
         fn a_time_is_read_back_from_its_text(ms in 0..=253_402_300_799_999_i64) {
             let time = TimeMs(ms);

@@ -290,7 +290,7 @@ impl Recency {
 #[derive(clap::Args)]
 pub(crate) struct Past {
     /// The memories as they were: at a position of the log (a number), or at a time (RFC 3339, or an amount
-    /// ago: 2h, 30d). What was forgotten or has expired since is not there
+    /// ago: 2h, 30d, "3 days ago"). What was forgotten or has expired since is not there
     #[arg(long, value_name = "POSITION|TIME", value_parser = moment)]
     pub(crate) as_of: Option<Moment>,
 }
@@ -368,6 +368,11 @@ mod tests {
         let date = time::parse_rfc3339("2026-11-01").unwrap();
         assert_eq!(moment("2026-11-01"), Ok(Moment::Time(date)));
         assert!(matches!(moment("3d"), Ok(Moment::Time(_))));
+        assert!(matches!(moment("3 days ago"), Ok(Moment::Time(_))));
+        let refused = moment("last week").unwrap_err();
+        for form in ["2026-01-31T12:00:00Z", "2026-01-31", "2h", "30d", "48213"] {
+            assert!(refused.contains(form), "{form}: {refused}");
+        }
         assert!(moment("").is_err() && moment("yesterday").is_err());
     }
 }
