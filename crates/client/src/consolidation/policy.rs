@@ -17,7 +17,8 @@ pub struct Status {
     pub through: u64,
     /// When the last pass ended; `None` if none did.
     pub last_pass_at: Option<TimeMs>,
-    /// Positions that were written since `through`.
+    /// Positions of the log since `through`, of whatever they are: also those of other namespaces, and those
+    /// that the pass itself wrote, so that it is above 0 right after one that changed something.
     pub behind: u64,
     pub position: Position,
 }

@@ -8,7 +8,8 @@ use super::operation;
 use crate::{args::Global, output::Output, style};
 
 const EXAMPLES: &str = "\
-BEHIND is how much was written since the last pass looked: passes follow what is learned.
+BEHIND is how much was written since the last pass looked, of whatever namespace: passes follow what is learned. What
+a pass wrote itself is among it, so that it is 2 or more right after one that changed something.
 
 Examples:
   mgctl consolidate status

@@ -409,6 +409,22 @@ async fn a_policy_decides_and_a_pause_stops_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_pass_wrote_itself_counts_as_written_since_it_looked() {
+    let mut server = Server::start().await;
+    learned(&mut server, &LESSONS).await;
+    let mut asker = Asker::of(&server).await;
+    for done in [2, 0] {
+        assert_eq!(asker.run(false).await.done, done);
+        let request = v1::GetPolicyRequest::default();
+        let got = asker.0.get_policy(request).await.unwrap().into_inner();
+        // The steps, and how far the pass came; the second had nothing to write.
+        assert_eq!(got.behind, 2);
+        assert_eq!(got.through + got.behind, got.position.unwrap().index);
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_name_their_field() {
     let server = Server::start().await;
     let mut asker = Asker::of(&server).await;
