@@ -158,7 +158,7 @@ mod tests {
         assert!(counts.weight(the) > 0.0);
         // 25 of 1,000 memories hold it, and 30 / (10 × 13,589) of as many texts.
         let held = 25.0 + 1000.0 * 30.0 / 135_890.0;
-        let expected = (1.0 + (2000.0 - held + 0.5) / (held + 0.5)).ln();
+        let expected = (1.0_f64 + (2000.0 - held + 0.5) / (held + 0.5)).ln();
         assert!((counts.weight(registry) - expected).abs() < 1e-9);
     }
 
