@@ -423,7 +423,7 @@ async fn a_memory_is_shared_under_a_new_key_that_the_old_one_leads_to() {
 }
 
 #[tokio::test]
-async fn a_recall_takes_several_namespaces_and_nothing_else_does() {
+async fn a_recall_and_an_assistant_take_several_namespaces_and_nothing_else_does() {
     let mgctl = Mgctl::start().await;
     for namespace in ["ops", "checkout"] {
         let lesson = format!("disk full in {namespace}");
@@ -463,6 +463,14 @@ async fn a_recall_takes_several_namespaces_and_nothing_else_does() {
     let (code, message) = ran.failed();
     assert_eq!(code, 2);
     assert!(message.contains("one namespace"), "{message}");
+    mgctl.ok(&["mcp", "--namespace", "ops,checkout"]).await;
+    let many: Vec<String> = (0..17).map(|number| format!("n{number}")).collect();
+    let ran = mgctl.run(&["mcp", "--namespace", &many.join(",")]).await;
+    let (code, message) = ran.failed();
+    assert!(
+        code == 2 && message.contains("17 namespaces, expected at most 16"),
+        "{message}"
+    );
     let twice = ["recall", "disk full", "--namespace", "ops,ops"];
     let ran = mgctl.run(&twice).await;
     let (code, message) = ran.failed();
