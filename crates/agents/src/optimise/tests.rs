@@ -327,7 +327,7 @@ async fn a_comment_behind_an_empty_field_stays_in_its_line() {
     assert_eq!(
         changed(&advice, "set-requests"),
         "-        resources: {requests: {memory: 64Mi}} # sized later\n\
-         +        resources: {requests: {memory: 96Mi, cpu: 20m}} # sized later"
+         +        resources: {requests: {memory: 64Mi, cpu: 20m}} # sized later"
     );
 }
 
@@ -726,7 +726,7 @@ fn junk_for_metrics_is_refused_with_what_to_bring() {
 /// What `kubectl top` prints of pods in each of its forms, and of nodes.
 #[tokio::test]
 async fn tables_of_pods_and_of_nodes_are_told_apart_by_their_heads() {
-    let web = manifest("        resources: {requests: {memory: 64Mi, cpu: 20m}}\n");
+    let web = manifest("        resources: {limits: {memory: 96Mi}}\n");
     for pods in [
         "NAME            CPU(cores)   MEMORY(bytes)\nweb-abc-12345   20m          90Mi\n",
         "POD             NAME   CPU(cores)   MEMORY(bytes)\nweb-abc-12345   web    20m          90Mi\n",
@@ -737,7 +737,8 @@ async fn tables_of_pods_and_of_nodes_are_told_apart_by_their_heads() {
     ] {
         let advice = Given::text(&web).measured(pods, None);
         let advice = advice.advice(&agent()).await;
-        let seen = "a container uses more memory than it requests (90Mi of 64Mi), so that it is evicted first";
+        let seen =
+            "the memory peak of a container is close to its memory limit: 90Mi of 96Mi (94 %)";
         assert!(
             advice.seen.iter().any(|s| s == seen),
             "{pods}{:?}",
