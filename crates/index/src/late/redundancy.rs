@@ -8,14 +8,19 @@
 //! correlation of how well both fit the candidates. The high power counts what goes together nearly always
 //! and leaves out what only leans the same way; from the fourth to the eighth all do as well.
 //!
-//! Of few candidates a correlation says little, so r² is the adjusted coefficient of determination
-//! (Ezekiel), which is what it would be of many.
+//! Of few candidates a correlation says little: of three, in which one fits everything, all pieces of the
+//! question are one. So r² is the adjusted coefficient of determination (Ezekiel), which is what it would be
+//! of many, and is drawn towards none as if [`UNCORRELATED`] more candidates had been seen.
 
 use super::Fit;
 
 /// Candidates that are looked at. They come in the order of their keys, which are digests: the first
 /// are as good as any.
 const SAMPLES_MAX: usize = 1000;
+
+/// Candidates without any correlation that are counted beside those that are there. Half or twice as many do as
+/// well; none costs four points of the first places where there are four candidates.
+const UNCORRELATED: f64 = 10.0;
 
 /// By piece: what is left of its weight, 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,14 +63,15 @@ fn deviations(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// The adjusted coefficient of determination, 0 to 1, of a correlation over so many samples; 0 where one
-/// falls as the other rises, and where two samples determine each other whatever they are.
+/// How much of one piece the other determines, 0 to 1, by their correlation over so many samples; 0 where
+/// one falls as the other rises, and where two samples determine each other whatever they are.
 fn determined(correlation: f64, samples: usize) -> f64 {
     if correlation <= 0.0 || samples < 3 {
         return 0.0;
     }
     let (own, samples) = (1.0 - correlation * correlation, samples as f64);
-    (1.0 - own * (samples - 1.0) / (samples - 2.0)).clamp(0.0, 1.0)
+    let adjusted = (1.0 - own * (samples - 1.0) / (samples - 2.0)).clamp(0.0, 1.0);
+    adjusted * samples / (samples + UNCORRELATED)
 }
 
 /// Eight sums beside each other, added in one order: it has one value everywhere, and is fast.
@@ -104,8 +110,16 @@ mod tests {
         let candidates: Vec<Vec<i32>> = (0..200).map(candidate).collect();
         let left = left(&candidates);
         let near = |left: f64, expected: f64| (left - expected).abs() < 1e-6;
-        assert!(near(left[0], 0.5) && near(left[1], 0.5), "{left:?}");
+        let both = 1.0 / (1.0 + (200.0_f64 / 210.0).powi(3));
+        assert!(near(left[0], both) && near(left[1], both), "{left:?}");
         assert!(near(left[2], 1.0) && near(left[3], 1.0), "{left:?}");
+    }
+
+    #[test]
+    fn of_few_candidates_nothing_is_concluded() {
+        // One of three fits everything that is asked.
+        let left = left(&[vec![9, 8, 7, 0], vec![1, 0, 2, 1], vec![0, 1, 1, 0]]);
+        assert!(left.iter().all(|left| *left > 0.95), "{left:?}");
     }
 
     #[test]
