@@ -75,8 +75,8 @@ const FIRST_BY_FREQUENCY: u16 = 1996;
 /// The rank of what has none, of a sign or a letter: about that of "at" and "from".
 const RANK_OF_SIGNS: u16 = 20;
 
-/// Pieces of a text of English. How long the texts are matters little: half or twice as many move no figure
-/// of the benchmarks by a point.
+/// Pieces of a text of English. How long the texts are matters little: half or twice as many moved no figure
+/// of the reference by a point.
 const TEXT_PIECES: f64 = 30.0;
 
 /// No piece is in more texts than this.
